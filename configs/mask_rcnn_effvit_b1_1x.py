@@ -1,0 +1,42 @@
+"""Mask R-CNN, EfficientViT-B1 with FPN, COCO instance segmentation, 12 epochs.
+
+    python tools/train.py configs/mask_rcnn_effvit_b1_1x.py [--data-root DIR]
+    bash tools/dist_train.sh configs/mask_rcnn_effvit_b1_1x.py 8
+
+Learning rate 0.001 for a total batch of 16 (8 GPUs x 2 images). For another total batch add `--auto-scale-lr`.
+"""
+
+_base_ = [
+    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+# Checkpoint of an ImageNet classifier (path or URL) whose `backbone.` weights to start from; None trains from scratch.
+# On the command line: --cfg-options model.backbone.init_cfg.type=Pretrained
+# model.backbone.init_cfg.checkpoint=PATH model.backbone.init_cfg.prefix=backbone. model.backbone.norm_eval=True
+pretrained = None
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmltm.EfficientViT',
+        arch='b1',
+        out_indices=(1, 2, 3, 4),
+        # Two images are too few to renew batch statistics that come with the weights.
+        norm_eval=pretrained is not None,
+        init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.') if pretrained else None),
+    neck=dict(in_channels=[32, 64, 128, 256]))
+
+max_epochs = 12
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
+         convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=max_epochs)
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=0.001, betas=(0.9, 0.999), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='coco/segm_mAP'))

@@ -1,0 +1,60 @@
+"""Mask R-CNN on LTM-EfficientViT-B0, small enough to learn the mini set on two CPU cores in minutes.
+
+    python tools/dataset_converters/make_mini_coco.py generate data/mini_coco
+    python tools/train.py configs/mini/mask_rcnn_ltm_effvit_mini.py
+
+Learning rate 0.002 for a total batch of 8, from scratch, 256 x 256 pixels.
+"""
+
+_base_ = '../mask_rcnn_ltm_effvit_b1_1x.py'
+
+data_root = 'data/mini_coco/'
+classes = ('disc', 'square', 'triangle', 'star')
+scale = (256, 256)
+channels = 96
+
+model = dict(
+    backbone=dict(arch='b0'),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=channels),
+    rpn_head=dict(in_channels=channels, feat_channels=channels),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=channels),
+        bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=len(classes)),
+        mask_roi_extractor=dict(out_channels=channels),
+        mask_head=dict(in_channels=channels, num_convs=2, conv_out_channels=channels, num_classes=len(classes))),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=128)),
+        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=100)))
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+dataset = dict(data_root=data_root, metainfo=dict(classes=classes))
+train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(pipeline=train_pipeline, **dataset))
+val_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(pipeline=test_pipeline, **dataset))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+
+max_epochs = 12
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
+         convert_to_iter_based=True),
+]
+optim_wrapper = dict(optimizer=dict(lr=0.002), clip_grad=dict(max_norm=10))
+auto_scale_lr = dict(base_batch_size=8)
+default_hooks = dict(logger=dict(interval=10))

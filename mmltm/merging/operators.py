@@ -1,0 +1,136 @@
+"""The linear algebra of merging: masks to matrices, and matrices to maps of any size.
+
+Notation of the paper, section 3: tokens Z (N, D), mask G (N, P) whose columns sum to 1, merged tokens G^T Z.
+"""
+
+from typing import Callable, List, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+from .grids import AxisTile, Grid, tile_axis
+
+
+def normalize_mask(support: Tensor, scores: Tensor) -> Tensor:
+    """Softmax of ``scores`` over the sources, restricted to ``support`` (paper, Eq. 4).
+
+    Args:
+        support (Tensor): (..., N, P) of zeros and ones, at least a one in every column.
+        scores (Tensor): (..., N, P) pre-softmax mask.
+
+    Returns:
+        Tensor: (..., N, P), non-negative, every column sums to 1.
+    """
+    # Entries off the support must not decide the shift, or a column could underflow to zero; a column's largest
+    # entry on the support is then exp(0) = 1. The shift itself carries no gradient.
+    shift = scores.detach().masked_fill(support.detach() <= 0, float('-inf')).amax(-2, keepdim=True)
+    # Entries off the support can exceed the shift; the bound keeps 0 * inf out of the product.
+    weights = support * (scores - shift).clamp(max=30.0).exp()
+    return weights / weights.sum(-2, keepdim=True)
+
+
+def least_squares_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
+    """U = G (G^T G + eps I)^-1, the way back from merged tokens to all tokens.
+
+    G^T U is the identity up to ``eps``, and no gain of U exceeds 1 / (2 sqrt(eps)).
+
+    Args:
+        mask (Tensor): G, (..., N, P).
+
+    Returns:
+        Tensor: U, (..., N, P).
+    """
+    gram = mask.mT @ mask
+    gram = gram + eps * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return torch.cholesky_solve(mask.mT, torch.linalg.cholesky(gram)).mT
+
+
+def row_normalized_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
+    """Each token takes the weighted mean of the merged tokens that it went into; unused tokens take nothing."""
+    return mask / mask.sum(-1, keepdim=True).clamp(min=eps)
+
+
+INVERSES = {'lstsq': least_squares_inverse, 'rownorm': row_normalized_inverse}
+
+
+class Region(NamedTuple):
+    """Equal tiles side by side: one tile on each axis, and the matrices (N, P) that serve all of them."""
+    rows: AxisTile
+    cols: AxisTile
+    merge: Tensor
+    unmerge: Tensor
+
+
+def _apply_to_tiles(x: Tensor, rows: int, cols: int, out: Grid, matrix: Tensor) -> Tensor:
+    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix`` (h w, h' w')."""
+    batch, channels, height, width = x.shape
+    if rows == cols == 1:
+        return (x.reshape(batch, channels, height * width) @ matrix).reshape(batch, channels, *out)
+    h, w = height // rows, width // cols
+    x = x.reshape(batch, channels, rows, h, cols, w).transpose(3, 4).reshape(-1, h * w)
+    x = (x @ matrix).reshape(batch, channels, rows, cols, *out).transpose(3, 4)
+    return x.reshape(batch, channels, rows * out[0], cols * out[1])
+
+
+class WindowedMerge:
+    """Merging of a (B, C, H, W) map window by window, and the way back.
+
+    A map larger than the base window is tiled; what remains at the right and lower edge, or a map smaller than the
+    window, is merged by the mask resampled to its size. At most four kinds of tile occur, so at most four pairs of
+    matrices.
+
+    Args:
+        grid (tuple): Height and width of the maps to merge.
+        source (tuple): Base window before merging.
+        target (tuple): Base window after merging.
+        matrices (callable): Gives G and U, each (h w, h' w'), for a tile of (h, w) that becomes (h', w').
+    """
+
+    def __init__(self, grid: Grid, source: Grid, target: Grid,
+                 matrices: Callable[[Grid, Grid], Tuple[Tensor, Tensor]]) -> None:
+        rows = tile_axis(grid[0], source[0], target[0])
+        cols = tile_axis(grid[1], source[1], target[1])
+        self.regions: List[List[Region]] = [
+            [Region(r, c, *matrices((r.size, c.size), (r.merged, c.merged))) for c in cols] for r in rows
+        ]
+        self.grid = tuple(grid)
+        self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
+
+    def merge(self, x: Tensor) -> Tensor:
+        """G^T x: (B, C, H, W) to (B, C, H', W')."""
+        return _cat2d([[
+            _apply_to_tiles(
+                x[:, :, r.start:r.start + r.size * r.count, c.start:c.start + c.size * c.count],
+                r.count, c.count, (r.merged, c.merged), merge.to(x.dtype))
+            for r, c, merge, _ in line
+        ] for line in self.regions])
+
+    def unmerge(self, y: Tensor) -> Tensor:
+        """U y: (B, C, H', W') to (B, C, H, W)."""
+        lines, top = [], 0
+        for line in self.regions:
+            left, parts = 0, []
+            for r, c, _, unmerge in line:
+                height, width = r.count * r.merged, c.count * c.merged
+                parts.append(_apply_to_tiles(
+                    y[:, :, top:top + height, left:left + width],
+                    r.count, c.count, (r.size, c.size), unmerge.mT.to(y.dtype)))
+                left += width
+            lines.append(parts)
+            top += height
+        return _cat2d(lines)
+
+    def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
+        """All tokens plus what merged space has added since: full + U (update - merged).
+
+        Args:
+            full (Tensor): (B, C, H, W), the map before merging.
+            merged (Tensor): (B, C, H', W'), ``self.merge(full)``, which the caller has at hand.
+            update (Tensor): (B, C, H', W'), what became of ``merged``.
+        """
+        return full + self.unmerge(update - merged)
+
+
+def _cat2d(lines: List[List[Tensor]]) -> Tensor:
+    rows = [line[0] if len(line) == 1 else torch.cat(line, 3) for line in lines]
+    return rows[0] if len(rows) == 1 else torch.cat(rows, 2)

@@ -1,0 +1,272 @@
+"""EfficientViT B0 to B3.
+
+Cai, Li, Hu, Gan and Han, "EfficientViT: Multi-Scale Linear Attention for High-Resolution Dense Prediction",
+ICCV 2023, arXiv 2205.14756. Weights of timm's ``efficientvit_b0`` to ``b3`` give the same logits (see
+:mod:`mmltm.models.convert`).
+"""
+
+from typing import List, Optional, Sequence, Tuple, Union
+
+import torch.nn as nn
+import torch.utils.checkpoint as cp
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor
+
+from mmltm.merging.precision import autocast_off
+from mmltm.registry import MODELS
+
+
+class DSConv(BaseModule):
+    """Depthwise 3 x 3 and pointwise convolution, with a shortcut."""
+
+    def __init__(self, channels: int, norm_cfg: dict, act_cfg: dict, init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        self.depth_conv = ConvModule(
+            channels, channels, 3, padding=1, groups=channels, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.point_conv = ConvModule(channels, channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.point_conv(self.depth_conv(x))
+
+
+class MBConv(BaseModule):
+    """Inverted bottleneck: pointwise, depthwise 3 x 3, pointwise.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Of the depthwise convolution; a shortcut is added where input and output agree in shape.
+        expand_ratio (int): Hidden channels over ``in_channels``.
+        fewer_norm (bool): Leave the first two normalisations out (and give those convolutions a bias), as the
+            stages with attention do.
+        norm_cfg (dict): Config of the normalisation layers.
+        act_cfg (dict): Config of the activation layers.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 stride: int,
+                 expand_ratio: int,
+                 fewer_norm: bool,
+                 norm_cfg: dict,
+                 act_cfg: dict,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        hidden = in_channels * expand_ratio
+        inner = dict(norm_cfg=None if fewer_norm else norm_cfg, act_cfg=act_cfg)
+        self.inverted_conv = ConvModule(in_channels, hidden, 1, **inner)
+        self.depth_conv = ConvModule(hidden, hidden, 3, stride=stride, padding=1, groups=hidden, **inner)
+        self.point_conv = ConvModule(hidden, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.shortcut = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.point_conv(self.depth_conv(self.inverted_conv(x)))
+        return x + out if self.shortcut else out
+
+
+class MultiScaleLinearAttention(BaseModule):
+    """ReLU linear attention over tokens and over tokens aggregated from their neighbourhood, with a shortcut.
+
+    Paper, section 3.1. The attention itself is computed in float32 under automatic mixed precision too: the sums
+    over all tokens overflow float16, whose NaNs then reach every token.
+
+    Args:
+        channels (int): Channels of the map.
+        head_dim (int): Channels of a head.
+        scales (Sequence[int]): Kernel sizes of the aggregations. Defaults to (5, ).
+        norm_cfg (dict): Config of the normalisation layer behind the projection.
+        eps (float): Added to the normaliser of the attention weights. Defaults to 1e-5.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 head_dim: int,
+                 norm_cfg: dict,
+                 scales: Sequence[int] = (5, ),
+                 eps: float = 1e-5,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        num_heads = channels // head_dim
+        width = num_heads * head_dim
+        self.head_dim, self.eps = head_dim, eps
+        self.qkv = nn.Conv2d(channels, 3 * width, 1, bias=False)
+        self.aggregations = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(3 * width, 3 * width, scale, padding=scale // 2, groups=3 * width, bias=False),
+                nn.Conv2d(3 * width, 3 * width, 1, groups=3 * num_heads, bias=False)) for scale in scales)
+        self.proj = ConvModule(width * (1 + len(scales)), channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Linear attention, (B, heads, head_dim, N) each: the N x N matrix is never formed."""
+        with autocast_off(q):
+            q, k, v = q.relu().float(), k.relu().float(), v.float()
+            total = (v @ k.mT) @ q
+            weight = k.sum(-1, keepdim=True).mT @ q
+            return total / (weight + self.eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        qkv = self.qkv(x)
+        qkv = torch.cat([qkv, *(aggregate(qkv) for aggregate in self.aggregations)], 1)
+        # Channels run (scale, head, q k v, head_dim).
+        q, k, v = qkv.reshape(batch, -1, 3 * self.head_dim, height * width).chunk(3, dim=2)
+        out = self.attend(q, k, v).to(qkv.dtype)
+        return x + self.proj(out.reshape(batch, -1, height, width))
+
+
+class EfficientViTBlock(BaseModule):
+    """Attention over the whole map, then an inverted bottleneck for what is local."""
+
+    def __init__(self,
+                 channels: int,
+                 head_dim: int,
+                 expand_ratio: int,
+                 norm_cfg: dict,
+                 act_cfg: dict,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        self.context = MultiScaleLinearAttention(channels, head_dim, norm_cfg)
+        self.local = MBConv(channels, channels, 1, expand_ratio, True, norm_cfg, act_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.local(self.context(x))
+
+
+class EfficientViTStage(BaseModule):
+    """A strided inverted bottleneck, then ``depth`` blocks; ``blocks`` need not be of one kind."""
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+        self.with_cp = with_cp
+
+    def run(self, module: nn.Module, x: Tensor) -> Tensor:
+        """Call a part of the stage, its activations recomputed in the backward pass if so asked."""
+        if self.with_cp and x.requires_grad:
+            return cp.checkpoint(module, x, use_reentrant=False)
+        return module(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.run(self.downsample, x)
+        for block in self.blocks:
+            x = self.run(block, x)
+        return x
+
+
+@MODELS.register_module()
+class EfficientViT(BaseModule):
+    """EfficientViT backbone, for inputs of any size from 32 pixels on.
+
+    Args:
+        arch (str): 'b0', 'b1', 'b2' or 'b3'. Defaults to 'b1'.
+        in_channels (int): Channels of the image. Defaults to 3.
+        out_indices (Sequence[int]): Stages to return, 0 (stem, stride 2) to 4 (stride 32), negative ones counted
+            from the end. Stages behind the last of them are not built. Defaults to (4, ).
+        frozen_stages (int): Stem (0) and stages up to this one are frozen, from construction on: no gradient, and
+            normalisation layers in evaluation mode. Defaults to -1, none.
+        norm_eval (bool): Keep all normalisation layers in evaluation mode. Defaults to False.
+        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        norm_cfg (dict): Config of the normalisation layers. Defaults to ``dict(type='BN')``.
+        act_cfg (dict): Config of the activation layers. Defaults to ``dict(type='HSwish')``.
+        init_cfg (dict, optional): Initialisation; a checkpoint with ``dict(type='Pretrained', ...)``.
+
+    Raises:
+        ValueError: For an unknown ``arch``, or ``out_indices`` or ``frozen_stages`` out of range.
+    """
+
+    #: Channels and depths of the stem and the four stages, and channels of an attention head.
+    arch_settings = dict(
+        b0=dict(channels=(8, 16, 32, 64, 128), depths=(1, 2, 2, 2, 2), head_dim=16),
+        b1=dict(channels=(16, 32, 64, 128, 256), depths=(1, 2, 3, 3, 4), head_dim=16),
+        b2=dict(channels=(24, 48, 96, 192, 384), depths=(1, 3, 4, 4, 6), head_dim=32),
+        b3=dict(channels=(32, 64, 128, 256, 512), depths=(1, 4, 6, 6, 9), head_dim=32),
+    )
+    num_stages = 4
+    #: Stages whose blocks hold attention.
+    attention_stages = (3, 4)
+    expand_ratio = 4
+
+    def __init__(self,
+                 arch: str = 'b1',
+                 in_channels: int = 3,
+                 out_indices: Union[int, Sequence[int]] = (4, ),
+                 frozen_stages: int = -1,
+                 norm_eval: bool = False,
+                 with_cp: bool = False,
+                 norm_cfg: dict = dict(type='BN'),
+                 act_cfg: dict = dict(type='HSwish'),
+                 init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
+        super().__init__(init_cfg)
+        if arch not in self.arch_settings:
+            raise ValueError(f'arch must be one of {tuple(self.arch_settings)}, got {arch!r}')
+        self.arch = arch
+        self.out_indices = self._check_indices(out_indices)
+        if not -1 <= frozen_stages <= self.num_stages:
+            raise ValueError(f'frozen_stages must be -1 (none) to {self.num_stages}, got {frozen_stages}')
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.with_cp, self.norm_cfg, self.act_cfg = with_cp, norm_cfg, act_cfg
+
+        settings = self.arch_settings[arch]
+        channels, depths = settings['channels'], settings['depths']
+        self.stem = nn.Sequential(
+            ConvModule(in_channels, channels[0], 3, stride=2, padding=1, norm_cfg=norm_cfg, act_cfg=act_cfg),
+            *(DSConv(channels[0], norm_cfg, act_cfg) for _ in range(depths[0])))
+        self.stages = nn.ModuleList(
+            self._make_stage(stage, channels[stage - 1], channels[stage], depths[stage], settings['head_dim'])
+            for stage in range(1, max(self.out_indices) + 1))
+        self._freeze_stages()
+
+    def _check_indices(self, out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
+        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        count = self.num_stages + 1
+        for index in indices:
+            if not -count <= index < count:
+                raise ValueError(f'out_indices must lie in [{-count}, {count - 1}], got {index}')
+        if not indices:
+            raise ValueError('out_indices is empty')
+        return tuple(index % count for index in indices)
+
+    def _make_stage(self, stage: int, in_channels: int, channels: int, depth: int,
+                    head_dim: int) -> EfficientViTStage:
+        """Build stage 1 to 4; attention stages have ``depth`` blocks behind the strided one, others one fewer."""
+        attention = stage in self.attention_stages
+        layers = dict(norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+        downsample = MBConv(in_channels, channels, 2, self.expand_ratio, attention, **layers)
+        if attention:
+            blocks = [EfficientViTBlock(channels, head_dim, self.expand_ratio, **layers) for _ in range(depth)]
+        else:
+            blocks = [MBConv(channels, channels, 1, self.expand_ratio, False, **layers) for _ in range(depth - 1)]
+        return EfficientViTStage(downsample, blocks, self.with_cp)
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Feature maps of ``out_indices``, in that order.
+
+        Args:
+            x (Tensor): (B, in_channels, H, W), H and W at least 32.
+
+        Returns:
+            tuple[Tensor]: Map of stage s: (B, channels[s], ceil(H / 2^(s+1)), ceil(W / 2^(s+1))).
+        """
+        outputs = [self.stem(x)]
+        for stage in self.stages:
+            outputs.append(stage(outputs[-1]))
+        return tuple(outputs[index] for index in self.out_indices)
+
+    def _freeze_stages(self) -> None:
+        for module in [self.stem, *self.stages][:self.frozen_stages + 1]:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'EfficientViT':
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self

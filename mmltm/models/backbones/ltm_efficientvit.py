@@ -1,0 +1,89 @@
+"""EfficientViT with token merging (LTM paper, sections 3.1 and 4.1).
+
+In every block with attention the map is merged between attention and inverted bottleneck. Merging is linear, so
+merging the attention's output and its shortcut is one product, G^T (X + attention(X)). Blocks of a stage merge
+progressively; the stage's output is brought back to its nominal stride unless ``restore='none'``.
+"""
+
+from typing import Optional, Sequence, Union
+
+import torch.nn as nn
+from torch import Tensor
+
+from mmltm.models.mergers import build_mergers, merger_config
+from mmltm.registry import MODELS
+
+from .efficientvit import EfficientViT, EfficientViTStage
+
+RESTORES = ('stage', 'none')
+
+
+class LTMEfficientViTStage(EfficientViTStage):
+    """A stage whose every block hands fewer tokens on.
+
+    Args:
+        mergers (nn.ModuleList): A merger for each block, or an identity where it merges nothing.
+        restore (bool): Bring the output back to the stage's full grid.
+    """
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool, mergers: nn.ModuleList,
+                 restore: bool) -> None:
+        super().__init__(downsample, blocks, with_cp)
+        self.mergers = mergers
+        self.restore = restore
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.run(self.downsample, x)
+        merges = []
+        for block, merger in zip(self.blocks, self.mergers):
+            if isinstance(merger, nn.Identity):
+                x = self.run(block, x)
+                continue
+            full = self.run(block.context, x)
+            operator = merger(full)
+            merged = operator.merge(full)
+            merges.append((operator, full, merged))
+            x = self.run(block.local, merged)
+        if self.restore:
+            for operator, full, merged in reversed(merges):
+                x = operator.restore(full, merged, x)
+        return x
+
+
+@MODELS.register_module()
+class LTMEfficientViT(EfficientViT):
+    """EfficientViT backbone with token merging in the blocks of stages 3 and 4.
+
+    Without ``ratio`` and ``merger``, or at ratio 1.0, it is the vanilla backbone, bit for bit; otherwise the
+    merging parameters alone are missing from a vanilla checkpoint.
+
+    Args:
+        ratio (float or Sequence[float], optional): Share of tokens that each block keeps, in (0, 1], or one value
+            a block (B1: three in stage 3, four in stage 4). Short for ``merger=dict(type='LTM', ratio=ratio)``.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`.
+        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs; 'none' lets
+            the smaller map flow on and out. Defaults to 'stage'.
+        **kwargs: Arguments of :class:`EfficientViT`.
+
+    Raises:
+        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, or arguments that
+            :class:`EfficientViT` refuses.
+    """
+
+    def __init__(self,
+                 *args,
+                 ratio: Optional[Union[float, Sequence[float]]] = None,
+                 merger: Optional[dict] = None,
+                 restore: str = 'stage',
+                 **kwargs) -> None:
+        if restore not in RESTORES:
+            raise ValueError(f'restore must be one of {RESTORES}, got {restore!r}')
+        super().__init__(*args, **kwargs)
+        depths = self.arch_settings[self.arch]['depths']
+        mergers = build_mergers(merger_config(merger, ratio), [depths[stage] for stage in self.attention_stages])
+        for index, stage_mergers in zip(self.attention_stages, mergers):
+            if index <= len(self.stages):
+                stage = self.stages[index - 1]
+                self.stages[index - 1] = LTMEfficientViTStage(
+                    stage.downsample, stage.blocks, stage.with_cp, stage_mergers, restore == 'stage')
+        self._freeze_stages()

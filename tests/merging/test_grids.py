@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmltm.merging.grids import (axis_overlap, check_ratios, local_gap, local_overlap, resample_mask, shrink_grid,
+                                 tile_axis, window_schedule)
+
+side = st.integers(1, 16)
+
+
+@pytest.mark.parametrize('rounding, expected', [
+    ('nearest', [(7, 7), (6, 6), (5, 5), (4, 4), (3, 3)]),
+    ('area', [(7, 7), (6, 6), (5, 5), (4, 4), (3, 4)]),
+    # The paper's ceil stalls: ceil(6 sqrt(0.7)) = 6.
+    ('ceil', [(7, 7), (6, 6), (6, 6), (6, 6), (6, 6)]),
+])
+def test_window_schedule_at_the_papers_ratio(rounding, expected):
+    assert window_schedule((7, 7), [0.7] * 4, rounding) == expected
+
+
+@pytest.mark.parametrize('rounding', ['nearest', 'area', 'ceil'])
+@given(grid=st.tuples(side, side), ratios=st.lists(st.floats(0.01, 1.0), max_size=6))
+def test_schedule_never_grows_nor_vanishes(rounding, grid, ratios):
+    grids = window_schedule(grid, ratios, rounding)
+    assert len(grids) == len(ratios) + 1
+    for (h, w), (new_h, new_w) in zip(grids, grids[1:]):
+        assert 1 <= new_h <= h and 1 <= new_w <= w
+    assert window_schedule(grid, [1.0] * 3, rounding) == [grid] * 4
+
+
+@given(grid=st.tuples(side, side), ratio=st.floats(0.01, 1.0))
+def test_area_rounding_is_never_further_from_the_ratio(grid, ratio):
+    def error(rounding):
+        return abs(math.prod(shrink_grid(grid, ratio, rounding)) - ratio * math.prod(grid))
+    assert error('area') <= min(error('nearest'), error('ceil')) + 1e-9
+
+
+@pytest.mark.parametrize('ratio, message', [
+    (0, r'\(0, 1\].*got 0'), (1.2, r'\(0, 1\].*1.2'), (-0.5, '-0.5'), (float('nan'), 'nan'), ('0.7', "'0.7'"),
+    ([0.7, 0.7], '2 values for 3'), ([0.7, 0.7, 2], 'got 2'), (True, 'True')])
+def test_bad_ratios_are_named(ratio, message):
+    with pytest.raises(ValueError, match=message):
+        check_ratios(ratio, 3)
+
+
+@given(length=st.integers(1, 200), source=side, data=st.data())
+def test_tiles_cover_the_axis(length, source, data):
+    target = data.draw(st.integers(1, source))
+    tiles = tile_axis(length, source, target)
+    position = 0
+    for tile in tiles:
+        assert tile.start == position and 1 <= tile.merged <= tile.size <= source
+        position += tile.size * tile.count
+    assert position == length
+
+
+def test_a_longer_axis_keeps_the_windows_before_its_end():
+    assert tile_axis(50, 7, 6)[0] == tile_axis(49, 7, 6)[0]
+    assert tile_axis(57, 7, 6)[0]._replace(count=7) == tile_axis(50, 7, 6)[0]
+
+
+@given(source=side, data=st.data())
+def test_overlap_partitions_cells(source, data):
+    target = data.draw(st.integers(1, source))
+    overlap = axis_overlap(source, target)
+    assert (overlap >= 0).all()
+    torch.testing.assert_close(overlap.sum(1), torch.ones(source, dtype=torch.float64))
+    torch.testing.assert_close(overlap.sum(0), torch.full((target, ), source / target, dtype=torch.float64))
+    gap = local_gap((source, source), (target, target))
+    assert ((gap > 0) <= (local_overlap((source, source), (target, target)) < 1e-9)).all()
+
+
+def test_resampling_keeps_constants_ramps_and_identity():
+    mask = torch.rand(49, 36)
+    assert resample_mask(mask, (7, 7), (6, 6), (7, 7), (6, 6)) is mask
+    constant = resample_mask(torch.full((49, 36), 2.5), (7, 7), (6, 6), (4, 5), (3, 3))
+    torch.testing.assert_close(constant, torch.full((20, 9), 2.5))
+    # A ramp along source rows stays a ramp along source rows, and is blind to everything else.
+    ramp = torch.arange(8.).repeat_interleave(8)[:, None].expand(64, 16)
+    out = resample_mask(ramp, (8, 8), (4, 4), (4, 8), (2, 2)).reshape(4, 8, 4)
+    torch.testing.assert_close(out, torch.tensor([0.5, 2.5, 4.5, 6.5])[:, None, None].expand(4, 8, 4))

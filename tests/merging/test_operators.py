@@ -1,0 +1,125 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmltm.merging.grids import local_overlap, tile_axis
+from mmltm.merging.operators import (WindowedMerge, least_squares_inverse, normalize_mask, row_normalized_inverse)
+
+SIZES = [(7, 7), (14, 14), (8, 9), (4, 4), (1, 1), (3, 20), (15, 7), (50, 84)]
+
+
+def random_mask(source, target, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (source[0] * source[1], target[0] * target[1])
+    return normalize_mask(torch.ones(shape), torch.randn(shape, generator=generator))
+
+
+def matrices(source, target):
+    mask = random_mask(source, target, seed=sum(source) * 31 + sum(target))
+    return mask, least_squares_inverse(mask)
+
+
+def test_normalized_columns_on_the_support_only():
+    support = torch.zeros(9, 4)
+    support[torch.arange(4) * 2, torch.arange(4)] = 1
+    support[1, :] = 1
+    # Scores that overflow float32 when exponentiated, and larger ones where the support forbids them.
+    scores = torch.full((9, 4), 500.)
+    scores[1] = 499.
+    scores[0, 1:] = 1e4
+    mask = normalize_mask(support, scores)
+    torch.testing.assert_close(mask.sum(0), torch.ones(4))
+    assert (mask[support == 0] == 0).all()
+    torch.testing.assert_close(mask[1], torch.full((4, ), 1 / (1 + torch.e)))
+
+
+def test_support_gets_gradient_everywhere():
+    support = (torch.rand(12, 5) > 0.5).float()
+    support[0] = 1
+    support.requires_grad_()
+    (normalize_mask(support, torch.randn(12, 5)) * torch.randn(12, 5)).sum().backward()
+    assert support.grad.isfinite().all() and (support.grad != 0).all()
+
+
+@settings(max_examples=30)
+@given(n=st.integers(1, 20), data=st.data())
+def test_least_squares_gives_merged_tokens_back(n, data):
+    p = data.draw(st.integers(1, n))
+    mask = normalize_mask(torch.eye(n, p, dtype=torch.float64) + 0.05, torch.zeros(n, p, dtype=torch.float64))
+    inverse = least_squares_inverse(mask, eps=1e-12)
+    torch.testing.assert_close(mask.mT @ inverse, torch.eye(p, dtype=torch.float64), atol=1e-8, rtol=0)
+
+
+def test_equal_columns_stay_bounded():
+    mask = torch.full((6, 3), 1 / 6)
+    inverse = least_squares_inverse(mask)
+    assert inverse.isfinite().all() and torch.linalg.matrix_norm(inverse, 2) <= 0.5 / 1e-3**0.5 + 1e-3
+
+
+def test_unused_tokens_take_nothing_by_row_normalisation():
+    mask = torch.tensor([[1., 0.], [0., 0.], [0., 1.]])
+    assert torch.equal(row_normalized_inverse(mask), mask)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_windows_equal_an_explicit_loop(size):
+    operator = WindowedMerge(size, (7, 7), (6, 5), matrices)
+    x = torch.randn(2, 3, *size)
+    expected = torch.full((2, 3, *operator.merged_grid), float('nan'))
+    top = 0
+    for row in tile_axis(size[0], 7, 6):
+        for i in range(row.count):
+            left = 0
+            for col in tile_axis(size[1], 7, 5):
+                mask, _ = matrices((row.size, col.size), (row.merged, col.merged))
+                for j in range(col.count):
+                    y0, x0 = row.start + i * row.size, col.start + j * col.size
+                    tile = x[:, :, y0:y0 + row.size, x0:x0 + col.size].flatten(2)
+                    expected[:, :, top:top + row.merged, left:left + col.merged] = torch.einsum(
+                        'bcn,np->bcp', tile, mask).reshape(2, 3, row.merged, col.merged)
+                    left += col.merged
+            top += row.merged
+    torch.testing.assert_close(operator.merge(x), expected)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_unmerge_is_the_adjoint_shape_and_restores(size):
+    operator = WindowedMerge(size, (7, 7), (6, 6), matrices)
+    x = torch.randn(2, 4, *size)
+    merged = operator.merge(x)
+    assert merged.shape[2:] == operator.merged_grid and operator.unmerge(merged).shape == x.shape
+    # Nothing happened in merged space: all tokens come back, to the bit.
+    assert torch.equal(operator.restore(x, merged, merged), x)
+    # Something happened: merging the restored tokens gives it back, up to the ridge.
+    update = merged + torch.randn_like(merged)
+    exact = WindowedMerge(size, (7, 7), (6, 6), lambda s, t: (
+        matrices(s, t)[0], least_squares_inverse(matrices(s, t)[0].double(), 1e-10).float()))
+    torch.testing.assert_close(exact.merge(exact.restore(x, merged, update)), update, atol=2e-2, rtol=2e-2)
+
+
+def test_gradients_reach_map_and_matrices():
+    mask = random_mask((7, 7), (6, 6)).requires_grad_()
+    x = torch.randn(1, 2, 14, 7, requires_grad=True)
+    operator = WindowedMerge((14, 7), (7, 7), (6, 6), lambda s, t: (mask, least_squares_inverse(mask)))
+    merged = operator.merge(x)
+    operator.restore(x, merged, merged * 2).square().sum().backward()
+    assert (x.grad != 0).all() and (mask.grad != 0).any() and mask.grad.isfinite().all()
+
+
+def test_area_scores_lose_less_of_a_photograph_than_a_binary_mask(shared):
+    """The measurement behind the default of ``prior``: variance of 7 x 7 windows lost by 7 x 7 -> 6 x 6 -> 7 x 7."""
+    import cv2
+    files = sorted((shared / 'data/imagenette128/val').glob('*/*.jpg'))[::200]
+    maps = torch.stack([torch.from_numpy(cv2.imread(str(file))).float().permute(2, 0, 1) for file in files])
+    windows = torch.nn.functional.unfold(maps[:, :, :126, :126].flatten(0, 1)[:, None], 7, stride=7).mT
+    windows = (windows - windows.mean(-1, keepdim=True)).double()
+    overlap = local_overlap((7, 7), (6, 6))
+    lost, gain = {}, {}
+    for name, weights in dict(area=overlap, uniform=(overlap > 1e-9).double()).items():
+        mask = weights / weights.sum(0)
+        inverse = least_squares_inverse(mask, 1e-6)
+        lost[name] = ((windows @ mask @ inverse.mT - windows).square().sum() / windows.square().sum()).item()
+        gain[name] = torch.linalg.matrix_norm(inverse, 2).item()
+    assert lost['area'] < 0.6 * lost['uniform']
+    assert gain['area'] < 5 < 15 < gain['uniform']
