@@ -7,6 +7,7 @@ ICCV 2023, arXiv 2205.14756. Weights of timm's ``efficientvit_b0`` to ``b3`` giv
 
 from typing import List, Optional, Sequence, Tuple, Union
 
+import torch
 import torch.nn as nn
 import torch.utils.checkpoint as cp
 from mmcv.cnn import ConvModule
