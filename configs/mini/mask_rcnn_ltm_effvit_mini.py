@@ -9,18 +9,23 @@ Learning rate 0.002 for a total batch of 8, from scratch, 256 x 256 pixels.
 _base_ = '../mask_rcnn_ltm_effvit_b1_1x.py'
 
 data_root = 'data/mini_coco/'
-classes = ('disc', 'square', 'triangle', 'star')
+classes = ('circle', 'rectangle', 'triangle', 'star', 'cross')
 scale = (256, 256)
-channels = 96
+channels = 64
 
+# Levels of stride 8 to 32 are enough for the set's objects and spare the costly finest one.
+roi_extractor = dict(out_channels=channels, featmap_strides=[8, 16, 32], finest_scale=28)
 model = dict(
-    backbone=dict(arch='b0'),
-    neck=dict(in_channels=[16, 32, 64, 128], out_channels=channels),
-    rpn_head=dict(in_channels=channels, feat_channels=channels),
+    backbone=dict(arch='b0', out_indices=(2, 3, 4)),
+    neck=dict(in_channels=[32, 64, 128], out_channels=channels, num_outs=4),
+    rpn_head=dict(
+        in_channels=channels,
+        feat_channels=channels,
+        anchor_generator=dict(scales=[4], strides=[8, 16, 32, 64])),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=channels),
+        bbox_roi_extractor=roi_extractor,
         bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=len(classes)),
-        mask_roi_extractor=dict(out_channels=channels),
+        mask_roi_extractor=roi_extractor,
         mask_head=dict(in_channels=channels, num_convs=2, conv_out_channels=channels, num_classes=len(classes))),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),

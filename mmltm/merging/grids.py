@@ -133,16 +133,17 @@ def resample_mask(mask: Tensor, source: Grid, target: Grid, new_source: Grid, ne
     """Carry an (N, P) mask to other grids, bilinearly on the source grid and on the target grid.
 
     Args:
-        mask (Tensor): (N, P), N = prod(source), P = prod(target).
+        mask (Tensor): (..., N, P), N = prod(source), P = prod(target).
 
     Returns:
-        Tensor: (N', P') with N' = prod(new_source), P' = prod(new_target); ``mask`` itself if no grid changes.
+        Tensor: (..., N', P') with N' = prod(new_source), P' = prod(new_target); ``mask`` itself if no grid changes.
     """
     if (source, target) == (new_source, new_target):
         return mask
     (n, p), (new_n, new_p) = (math.prod(source), math.prod(target)), (math.prod(new_source), math.prod(new_target))
-    out = mask.t().reshape(1, p, *source)
+    batch = mask.shape[:-2]
+    out = mask.reshape(-1, n, p).mT.reshape(-1, p, *source)
     out = F.interpolate(out, size=new_source, mode='bilinear', align_corners=False)
-    out = out.reshape(p, new_n).t().reshape(1, new_n, *target)
+    out = out.reshape(-1, p, new_n).mT.reshape(-1, new_n, *target)
     out = F.interpolate(out, size=new_target, mode='bilinear', align_corners=False)
-    return out.reshape(new_n, new_p)
+    return out.reshape(*batch, new_n, new_p)

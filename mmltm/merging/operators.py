@@ -54,7 +54,7 @@ INVERSES = {'lstsq': least_squares_inverse, 'rownorm': row_normalized_inverse}
 
 
 class Region(NamedTuple):
-    """Equal tiles side by side: one tile on each axis, and the matrices (N, P) that serve all of them."""
+    """Equal tiles side by side: one tile on each axis, and the matrices, ([B,] N, P), of all of them."""
     rows: AxisTile
     cols: AxisTile
     merge: Tensor
@@ -62,12 +62,12 @@ class Region(NamedTuple):
 
 
 def _apply_to_tiles(x: Tensor, rows: int, cols: int, out: Grid, matrix: Tensor) -> Tensor:
-    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix`` (h w, h' w')."""
+    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix``, ([B,] h w, h' w')."""
     batch, channels, height, width = x.shape
     if rows == cols == 1:
         return (x.reshape(batch, channels, height * width) @ matrix).reshape(batch, channels, *out)
     h, w = height // rows, width // cols
-    x = x.reshape(batch, channels, rows, h, cols, w).transpose(3, 4).reshape(-1, h * w)
+    x = x.reshape(batch, channels, rows, h, cols, w).transpose(3, 4).reshape(batch, -1, h * w)
     x = (x @ matrix).reshape(batch, channels, rows, cols, *out).transpose(3, 4)
     return x.reshape(batch, channels, rows * out[0], cols * out[1])
 
@@ -83,7 +83,8 @@ class WindowedMerge:
         grid (tuple): Height and width of the maps to merge.
         source (tuple): Base window before merging.
         target (tuple): Base window after merging.
-        matrices (callable): Gives G and U, each (h w, h' w'), for a tile of (h, w) that becomes (h', w').
+        matrices (callable): Gives G and U, each (h w, h' w') or one such pair an image, (B, h w, h' w'), for a tile of
+            (h, w) that becomes (h', w').
     """
 
     def __init__(self, grid: Grid, source: Grid, target: Grid,

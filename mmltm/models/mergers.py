@@ -7,8 +7,10 @@ from mmengine.registry import Registry
 
 from mmltm.merging import LTM, check_ratios, window_schedule
 
-#: Token mergers. A merger is built for one block with ``source`` and ``target``, the base window before and after;
-#: called with a map it returns an operator with ``merge``, ``unmerge`` and ``restore``.
+#: Token mergers. A merger is built for one block: ``source`` and ``target`` are its base window before and after,
+#: ``embed_dims`` the channels of a token, ``first`` says whether no block merges before it. Called with a map and what
+#: the merger before handed on (None at first), it returns an operator with ``merge``, ``unmerge`` and ``restore``
+#: (None: do not merge), and what it hands on itself.
 TOKEN_MERGERS = Registry('token merger', scope='mmltm', locations=['mmltm.models.mergers'])
 TOKEN_MERGERS.register_module(module=LTM)
 
@@ -34,7 +36,7 @@ def merger_config(merger: Optional[dict], ratio: Optional[Union[float, Sequence[
     return merger
 
 
-def build_mergers(merger: Optional[dict], depths: Sequence[int]) -> List[nn.ModuleList]:
+def build_mergers(merger: Optional[dict], depths: Sequence[int], embed_dims: Sequence[int]) -> List[nn.ModuleList]:
     """A merger for every block of every merging stage; identities where a block keeps its grid.
 
     The base window starts afresh in every stage, whose first block sees the stage's full grid.
@@ -44,6 +46,7 @@ def build_mergers(merger: Optional[dict], depths: Sequence[int]) -> List[nn.Modu
             stages), ``window`` (side of the base window, or a pair; defaults to 7), ``rounding`` (defaults to
             'nearest'), and what else the type takes. None means no merging.
         depths (Sequence[int]): Number of merging blocks of every stage.
+        embed_dims (Sequence[int]): Channels of every stage.
     """
     if merger is None:
         return [nn.ModuleList(nn.Identity() for _ in range(depth)) for depth in depths]
@@ -52,11 +55,17 @@ def build_mergers(merger: Optional[dict], depths: Sequence[int]) -> List[nn.Modu
     window = merger.pop('window', 7)
     window = (window, window) if isinstance(window, int) else tuple(window)
     rounding = merger.pop('rounding', 'nearest')
-    stages, first = [], 0
-    for depth in depths:
-        grids = window_schedule(window, ratios[first:first + depth], rounding)
-        first += depth
-        stages.append(nn.ModuleList(
-            nn.Identity() if source == target else TOKEN_MERGERS.build(dict(merger, source=source, target=target))
-            for source, target in zip(grids, grids[1:])))
+    stages, start, first = [], 0, True
+    for depth, channels in zip(depths, embed_dims):
+        grids = window_schedule(window, ratios[start:start + depth], rounding)
+        start += depth
+        mergers = nn.ModuleList()
+        for source, target in zip(grids, grids[1:]):
+            if source == target:
+                mergers.append(nn.Identity())
+                continue
+            mergers.append(TOKEN_MERGERS.build(
+                dict(merger, source=source, target=target, embed_dims=channels, first=first)))
+            first = False
+        stages.append(mergers)
     return stages

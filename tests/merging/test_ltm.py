@@ -6,12 +6,12 @@ import torch
 
 from mmltm.merging import LTM
 from mmltm.merging.grids import local_overlap
-from mmltm.merging.ltm import gumbel_sigmoid, keep_largest
+from mmltm.merging.masks import gumbel_sigmoid, keep_largest
 
 
 def merger(**kwargs):
     torch.manual_seed(0)
-    return LTM((7, 7), (6, 6), **kwargs)
+    return LTM((7, 7), (6, 6), embed_dims=3, **kwargs)
 
 
 def test_starts_at_local_averaging_at_every_size():
@@ -27,7 +27,7 @@ def test_starts_at_local_averaging_at_every_size():
 
 def test_evaluation_is_constant_and_deterministic():
     ltm = merger().eval()
-    first, second = ltm(torch.randn(2, 3, 14, 14)), ltm(torch.randn(5, 3, 14, 14))
+    (first, _), (second, _) = ltm(torch.randn(2, 3, 14, 14)), ltm(torch.randn(5, 3, 14, 14))
     assert torch.equal(first.regions[0][0].merge, second.regions[0][0].merge)
 
 
@@ -39,7 +39,7 @@ def test_training_samples_and_every_logit_learns():
         torch.testing.assert_close(mask.sum(0), torch.ones(36))
         assert (mask >= 0).all()
     x = torch.randn(2, 8, 14, 14)
-    operator = ltm(x)
+    operator, _ = ltm(x)
     merged = operator.merge(x)
     operator.restore(x, merged, merged.tanh()).square().sum().backward()
     assert ltm.logits.grad.isfinite().all() and (ltm.logits.grad != 0).all()
@@ -81,7 +81,7 @@ def test_no_stale_mask(change):
     ltm = merger().eval()
     x = torch.randn(1, 2, 7, 7)
     with torch.no_grad():
-        before = ltm(x).merge(x)
+        before = ltm(x)[0].merge(x)
         other = merger()
         other.logits.fill_(1)
         if change == 'step':
@@ -95,8 +95,8 @@ def test_no_stale_mask(change):
             ltm = pickle.loads(pickle.dumps(copy.deepcopy(ltm)))
             assert not ltm._cache
             ltm.logits.fill_(1)
-        after = ltm(x).merge(x)
-        expected = other.eval()(x).merge(x)
+        after = ltm(x)[0].merge(x)
+        expected = other.eval()(x)[0].merge(x)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, expected)
 
@@ -105,7 +105,7 @@ def test_mask_is_float32_under_autocast():
     ltm = merger().eval()
     x = torch.randn(1, 2, 7, 7, dtype=torch.bfloat16)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        operator = ltm(x)
+        operator, _ = ltm(x)
     assert operator.regions[0][0].unmerge.dtype == torch.float32 and operator.merge(x).dtype == torch.bfloat16
 
 

@@ -5,7 +5,7 @@ merging the attention's output and its shortcut is one product, G^T (X + attenti
 progressively; the stage's output is brought back to its nominal stride unless ``restore='none'``.
 """
 
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
 from torch import Tensor
@@ -32,7 +32,8 @@ class LTMEfficientViTStage(EfficientViTStage):
         self.mergers = mergers
         self.restore = restore
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, carry: Optional[Any] = None) -> Tuple[Tensor, Any]:
+        """Output of the stage, and what the last merger hands on to the next stage's first."""
         x = self.run(self.downsample, x)
         merges = []
         for block, merger in zip(self.blocks, self.mergers):
@@ -40,14 +41,17 @@ class LTMEfficientViTStage(EfficientViTStage):
                 x = self.run(block, x)
                 continue
             full = self.run(block.context, x)
-            operator = merger(full)
+            operator, carry = merger(full, carry)
+            if operator is None:
+                x = self.run(block.local, full)
+                continue
             merged = operator.merge(full)
             merges.append((operator, full, merged))
             x = self.run(block.local, merged)
         if self.restore:
             for operator, full, merged in reversed(merges):
                 x = operator.restore(full, merged, x)
-        return x
+        return x, carry
 
 
 @MODELS.register_module()
@@ -79,11 +83,25 @@ class LTMEfficientViT(EfficientViT):
         if restore not in RESTORES:
             raise ValueError(f'restore must be one of {RESTORES}, got {restore!r}')
         super().__init__(*args, **kwargs)
-        depths = self.arch_settings[self.arch]['depths']
-        mergers = build_mergers(merger_config(merger, ratio), [depths[stage] for stage in self.attention_stages])
+        settings = self.arch_settings[self.arch]
+        mergers = build_mergers(
+            merger_config(merger, ratio),
+            depths=[settings['depths'][stage] for stage in self.attention_stages],
+            embed_dims=[settings['channels'][stage] for stage in self.attention_stages])
         for index, stage_mergers in zip(self.attention_stages, mergers):
             if index <= len(self.stages):
                 stage = self.stages[index - 1]
                 self.stages[index - 1] = LTMEfficientViTStage(
                     stage.downsample, stage.blocks, stage.with_cp, stage_mergers, restore == 'stage')
         self._freeze_stages()
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Feature maps of ``out_indices``, as :meth:`EfficientViT.forward`; smaller ones with ``restore='none'``."""
+        outputs, carry = [self.stem(x)], None
+        for stage in self.stages:
+            if isinstance(stage, LTMEfficientViTStage):
+                x, carry = stage(outputs[-1], carry)
+            else:
+                x = stage(outputs[-1])
+            outputs.append(x)
+        return tuple(outputs[index] for index in self.out_indices)
