@@ -1,0 +1,35 @@
+"""The module that stands in for ``mmcv._ext``: operators under mmcv's names, with mmcv's argument lists.
+
+Signatures and output tensors that are written in place are those of ``mmcv/ops/csrc/pytorch/pybind.cpp``. Not
+supplied, among others, is ``roi_pool``: torchvision rounds the box to whole cells, mmcv does not.
+"""
+
+from functools import partial
+from typing import Callable
+
+from mmltm.compat.deform_conv import (deform_conv_backward_input, deform_conv_backward_parameters,
+                                      deform_conv_forward, modulated_deform_conv_backward,
+                                      modulated_deform_conv_forward)
+from mmltm.compat.focal_loss import (sigmoid_focal_loss_backward, sigmoid_focal_loss_forward,
+                                     softmax_focal_loss_backward, softmax_focal_loss_forward)
+from mmltm.compat.info import get_compiler_version, get_compiling_cuda_version
+from mmltm.compat.ms_deform_attn import ms_deform_attn_backward, ms_deform_attn_forward
+from mmltm.compat.nms import nms, nms_match, softnms
+from mmltm.compat.roi_align import roi_align_backward, roi_align_forward
+from mmltm.compat.unsupported import unsupported
+
+__all__ = [
+    'deform_conv_backward_input', 'deform_conv_backward_parameters', 'deform_conv_forward',
+    'get_compiler_version', 'get_compiling_cuda_version', 'modulated_deform_conv_backward',
+    'modulated_deform_conv_forward', 'ms_deform_attn_backward', 'ms_deform_attn_forward', 'nms', 'nms_match',
+    'roi_align_backward', 'roi_align_forward', 'sigmoid_focal_loss_backward', 'sigmoid_focal_loss_forward',
+    'softmax_focal_loss_backward', 'softmax_focal_loss_forward', 'softnms',
+]
+
+
+def __getattr__(name: str) -> Callable:
+    """Any other operator: there, because mmcv checks that at import, but calling it raises."""
+    # No operator starts with an underscore; what does is Python (or a tool) probing the module.
+    if name.startswith('_'):
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return partial(unsupported, name)

@@ -1,0 +1,71 @@
+"""Loading of images that may be corrupt."""
+
+import logging
+from typing import Optional
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+
+from mmltm.datasets.skip_counter import skip_counter
+from mmltm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadImageOrSkip(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` for training, which leaves out images that cannot be read or decoded.
+
+    It returns None for such an image, whereupon the dataset takes another sample at random. Each file is
+    named once per worker in a warning; how many samples were left out is counted in
+    :func:`~mmltm.datasets.skip_counter.skip_counter` and logged by
+    :class:`~mmltm.engine.hooks.SkippedImagesHook`.
+
+    Args:
+        *args, **kwargs: As for mmcv's ``LoadImageFromFile``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._counter = skip_counter()
+        self._named = set()
+
+    def transform(self, results: dict) -> Optional[dict]:
+        """Loads ``results['img_path']``; returns None if that fails."""
+        path = results['img_path']
+        reason = 'ignored as empty'
+        try:
+            loaded = super().transform(results)
+        except Exception as error:  # storage and decoding backends each have their own
+            loaded, reason = None, ' '.join(str(error).split())
+        if loaded is None:
+            self._counter.add()
+            if path not in self._named:
+                self._named.add(path)
+                # mmengine passes on only errors from ranks other than the first.
+                level = logging.WARNING if is_main_process() else logging.ERROR
+                print_log(f'Skipped image {path}, which cannot be loaded ({reason}); another takes its place.',
+                          logger='current', level=level)
+        return loaded
+
+
+def skip_corrupt_images(cfg: Config) -> None:
+    """Lets training leave out images that cannot be decoded, whatever the config's pipelines, in place.
+
+    Puts :class:`LoadImageOrSkip` in place of ``LoadImageFromFile`` in the training set, its wrappers and the
+    hooks that switch pipelines, and adds the hook that logs the count.
+    """
+    hooks = cfg.get('custom_hooks') or []
+    for part in (cfg.train_dataloader, hooks):
+        _replace_loading(part)
+    cfg.custom_hooks = [*hooks, dict(type='mmltm.SkippedImagesHook')]
+
+
+def _replace_loading(value) -> None:
+    if isinstance(value, dict):
+        if value.get('type') in ('LoadImageFromFile', 'mmcv.LoadImageFromFile', LoadImageFromFile):
+            value['type'] = 'mmltm.LoadImageOrSkip'
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _replace_loading(item)

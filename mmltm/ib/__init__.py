@@ -1,0 +1,18 @@
+"""The information bottleneck of token merging in pure PyTorch: bounds, mask gradient, streaming statistics.
+
+Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 2407.15219. Notation: n
+samples, C classes; N tokens Z_i of D channels are merged into P tokens X~_i = G^T Z_i; X_i are the input
+features.
+"""
+
+from .assignment import class_centroids, conditional_assignment, soft_assignment
+from .bottleneck import ib_bound, ib_loss, mutual_information
+from .gradient import average_mask_gradient, bound_direction, mask_gradient
+from .inputs import target_distribution
+from .statistics import ClassStatistics
+
+__all__ = [
+    'ClassStatistics', 'average_mask_gradient', 'bound_direction', 'class_centroids',
+    'conditional_assignment', 'ib_bound', 'ib_loss', 'mask_gradient', 'mutual_information',
+    'soft_assignment', 'target_distribution'
+]

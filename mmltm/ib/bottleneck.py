@@ -1,0 +1,101 @@
+"""The information bottleneck of merged features, and its separable upper bound.
+
+Wang and Yang, arXiv 2407.15219, section 3.2 and Theorem 3.1. Natural logarithms. Departures: targets may be
+distributions, and a row of them that sums to zero leaves its sample out of every average.
+
+All quantities are made of probabilities that may underflow to zero although their logarithm is finite. Such a
+probability is clamped to the smallest normal number of its dtype before the logarithm, so that 0 log 0 = 0 in
+value and in gradient, and nothing is infinite or NaN. Clamping loosens no proof: it can only raise C0, and
+Theorem 3.1 holds with any C0 so obtained, up to C times that smallest number.
+"""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+from .inputs import check_rows, full_precision, target_distribution
+
+
+def log_probability(probability: Tensor) -> Tensor:
+    """Logarithm, at least that of the smallest normal number: -87.3 in float32, -708.4 in float64."""
+    return probability.clamp_min(torch.finfo(probability.dtype).tiny).log()
+
+
+def mutual_information(joint: Tensor) -> Tensor:
+    """Mutual information, sum_ab p(a, b) log(p(a, b) / (p(a) p(b))), of a (A, B) joint distribution."""
+    log_marginals = log_probability(joint.sum(1, keepdim=True)) + log_probability(joint.sum(0))
+    return (joint * (log_probability(joint) - log_marginals)).sum()
+
+
+@full_precision
+def ib_loss(phi_merged: Tensor, phi_input: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """Information bottleneck loss, IB = I(X~, X) - I(X~, Y) (section 3.2).
+
+    The joint distributions are averages over the samples, p(a, b) = mean_i phi(X~_i, a) phi(X_i, b) and
+    p(a, y) = mean_i phi(X~_i, a) p_i(y).
+
+    Args:
+        phi_merged (Tensor): (n, C) soft assignments of the merged features X~.
+        phi_input (Tensor): (n, B) soft assignments of the input features X.
+        targets (Tensor): (n,) class indices or (n, C) distributions.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: IB, I(X~, X) and I(X~, Y), in nats.
+
+    Raises:
+        ValueError: Bad targets, none at all, or another number of them than of assignments.
+    """
+    p = target_distribution(targets, phi_merged.shape[1]).to(phi_merged.dtype)
+    check_rows(phi_merged=phi_merged, phi_input=phi_input, targets=p)
+    shares = target_shares(p)
+    merged_input = mutual_information(phi_merged.T @ (shares.sum(1, keepdim=True) * phi_input))
+    merged_label = mutual_information(phi_merged.T @ shares)
+    return merged_input - merged_label, merged_input, merged_label
+
+
+@full_precision
+def ib_bound(phi_merged: Tensor, phi_input: Tensor, targets: Tensor, q: Tensor) -> Tuple[Tensor, Tensor]:
+    """Separable upper bound of the IB loss: IB <= IBB - C0 (Theorem 3.1).
+
+    IBB = mean_i [sum_b phi(X_i, b) log phi(X_i, b) - sum_a phi(X~_i, a) sum_y p_i(y) log Q(a|y)], where the
+    paper's factor sum_a phi(X~_i, a) = 1 of the first term is left out, and
+    C0 = 1/n^2 sum_ij sum_b phi(X_i, b) log phi(X_j, b), computed as a product of two averages in O(n C).
+
+    Args:
+        phi_merged (Tensor): (n, C) soft assignments of the merged features X~.
+        phi_input (Tensor): (n, B) soft assignments of the input features X.
+        targets (Tensor): (n,) class indices or (n, C) distributions.
+        q (Tensor): (C, C) Q(a|y), of this batch or of any other: the bound holds for every conditional
+            distribution.
+
+    Returns:
+        tuple[Tensor, Tensor]: IBB and C0, in nats.
+
+    Raises:
+        ValueError: Bad targets, none at all, or another number of them than of assignments.
+    """
+    p = target_distribution(targets, phi_merged.shape[1]).to(phi_merged.dtype)
+    check_rows(phi_merged=phi_merged, phi_input=phi_input, targets=p)
+    shares = target_shares(p)
+    weights = shares.sum(1)
+    log_input = log_probability(phi_input)
+    input_term = weights @ (phi_input * log_input).sum(1)
+    label_term = (phi_merged * label_scores(shares, q)).sum()
+    c0 = (weights @ phi_input) @ (weights @ log_input)
+    return input_term - label_term, c0
+
+
+def label_scores(p: Tensor, q: Tensor) -> Tensor:
+    """Label score of every class for every sample, l_ia = sum_y p_i(y) log Q(a|y), (n, C)."""
+    if q.shape != (p.shape[1], p.shape[1]):
+        raise ValueError(f'q of shape {tuple(q.shape)} does not match targets over {p.shape[1]} classes')
+    return p @ log_probability(q).T
+
+
+def target_shares(p: Tensor) -> Tensor:
+    """Targets divided by their total mass, (n, C): p_i(y) / n as a rule; row sums weigh the samples."""
+    total = p.sum()
+    if not total > 0:
+        raise ValueError(f'targets of shape {tuple(p.shape)}: no sample has a target')
+    return p / total

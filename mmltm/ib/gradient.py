@@ -1,0 +1,119 @@
+"""Gradient of the information bottleneck bound with respect to the token mask, in closed form.
+
+Wang and Yang, arXiv 2407.15219, Eq. 2, with the centroids and Q held fixed. Departures: the paper's ratio of
+sums of exponentials is written with phi, which cannot overflow; the term of the input features is left out,
+since sum_a phi(X~_i, a) = 1 makes it constant in the mask; targets may be distributions; normalised features
+add the Jacobian of the normalisation.
+"""
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .assignment import soft_assignment
+from .bottleneck import label_scores
+from .inputs import check_batch, check_rows, full_precision, target_distribution
+
+
+@full_precision
+def bound_direction(merged: Tensor, phi_merged: Tensor, centroids: Tensor, q: Tensor, targets: Tensor,
+                    normalize: bool = False) -> Tensor:
+    """Direction in which each sample's merged tokens lower its IB bound (the bracket of Eq. 2).
+
+    V_i = sum_a phi_ia (l_ia - sum_b phi_ib l_ib) c~_a with l_ia = sum_y p_i(y) log Q(a|y). The
+    gradient of IBB_i with respect to X~_i is -2 beta V_i. With ``normalize``, c~_a are unit vectors, and V_i
+    passes through the Jacobian of the normalisation: (V_i - x <x, V_i>) / ||X~_i|| with x = X~_i / ||X~_i||.
+
+    Args:
+        merged (Tensor): (n, P, D) merged tokens X~_i. Only read with ``normalize``.
+        phi_merged (Tensor): (n, C) their soft assignments.
+        centroids (Tensor): (C, P, D) centroids of the merged tokens.
+        q (Tensor): (C, C) Q(a|y).
+        targets (Tensor): (n,) class indices or (n, C) distributions.
+        normalize (bool): Whether phi was computed on normalised features. Defaults to False.
+
+    Returns:
+        Tensor: (n, P, D). Zero for a sample whose target is zero, and, with ``normalize``, for one whose
+        feature is zero, since it has no direction to turn.
+
+    Raises:
+        ValueError: Bad targets, or another number of them than of features.
+    """
+    p = target_distribution(targets, centroids.shape[0]).to(merged.dtype)
+    check_rows(merged=merged, phi_merged=phi_merged, targets=p)
+    scores = label_scores(p, q)
+    weights = phi_merged * (scores - (phi_merged * scores).sum(1, keepdim=True))
+    anchors = centroids.flatten(1)
+    if normalize:
+        anchors = F.normalize(anchors)
+    # The weights of a sample sum to zero, hence any point may be subtracted from the centroids; one in their
+    # middle keeps a large common offset out of the rounding errors.
+    direction = weights @ (anchors - phi_merged.mean(0) @ anchors)
+    if normalize:
+        direction = _through_normalization(direction, merged.flatten(1))
+    return direction.view_as(merged)
+
+
+def _through_normalization(direction: Tensor, features: Tensor) -> Tensor:
+    """Product of (n, F) directions with the Jacobian of x -> x / ||x||."""
+    norm = features.norm(dim=1, keepdim=True)
+    inverse = torch.where(norm > 0, 1 / norm, 0)
+    unit = features * inverse
+    return (direction - unit * (unit * direction).sum(1, keepdim=True)) * inverse
+
+
+@full_precision
+def average_mask_gradient(tokens: Tensor, direction: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
+    """Average over the samples of d IBB_i / d G = -2 beta Z_i V_i^T (Eq. 2).
+
+    Args:
+        tokens (Tensor): (n, N, D) tokens Z_i before merging.
+        direction (Tensor): (n, P, D) V_i of :func:`bound_direction`.
+        targets (Tensor): (n,) class indices or (n, C) distributions. Their total mass, n as a rule, divides
+            the sum.
+        beta (float): Inverse temperature of phi. Defaults to 1.0.
+
+    Returns:
+        Tensor: (N, P). Zero if no sample has a target.
+
+    Raises:
+        ValueError: Empty batch, non-finite tokens, bad targets, or shapes that do not match.
+    """
+    check_batch('tokens', tokens)
+    if tokens.shape[0] != direction.shape[0] or tokens.shape[2] != direction.shape[2]:
+        raise ValueError(f'tokens of shape {tuple(tokens.shape)} do not match merged tokens of shape '
+                         f'{tuple(direction.shape)}')
+    total = target_distribution(targets).sum().clamp_min(torch.finfo(tokens.dtype).tiny)
+    return torch.einsum('ind,ipd->np', tokens, direction) * (-2 * beta / total)
+
+
+@full_precision
+def mask_gradient(tokens: Tensor, merged: Tensor, centroids: Tensor, q: Tensor, targets: Tensor,
+                  beta: float = 1.0, normalize: bool = False, present: Optional[Tensor] = None) -> Tensor:
+    """Gradient of the IB bound with respect to the mask G, where X~_i = G^T Z_i (Eq. 2).
+
+    Centroids and Q are held fixed. Costs O(n C (C + P D) + n N P D).
+
+    Args:
+        tokens (Tensor): (n, N, D) tokens Z_i before merging.
+        merged (Tensor): (n, P, D) merged tokens X~_i.
+        centroids (Tensor): (C, P, D) centroids of the merged tokens.
+        q (Tensor): (C, C) Q(a|y). A zero where phi is positive, possible with Q of an earlier epoch, counts
+            as the smallest normal number of the dtype.
+        targets (Tensor): (n,) class indices or (n, C) distributions.
+        beta (float): Inverse temperature. Defaults to 1.0.
+        normalize (bool): L2-normalise features and centroids before distances. Defaults to False.
+        present (Tensor, optional): (C,) bool, classes that take part. Defaults to all.
+
+    Returns:
+        Tensor: (N, P), d IBB / d G.
+
+    Raises:
+        ValueError: Empty batch, non-finite values, bad targets, or shapes that do not match.
+    """
+    p = target_distribution(targets, centroids.shape[0])
+    phi = soft_assignment(merged, centroids, beta, normalize, present)
+    direction = bound_direction(merged, phi, centroids, q, p, normalize)
+    return average_mask_gradient(tokens, direction, p, beta)

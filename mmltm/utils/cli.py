@@ -1,0 +1,45 @@
+"""Command line options that tools/train.py and tools/test.py share (upstream's, plus ``--data-root``)."""
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+
+class CfgOptions(DictAction):
+    """mmengine's action for ``--cfg-options``, with a usage error instead of a traceback for bad pairs."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        malformed = [value for value in values if '=' not in value]
+        if malformed:
+            raise argparse.ArgumentError(self, f'expected KEY=VALUE, got {" ".join(malformed)}')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def make_parser(description: str, epilog: str) -> argparse.ArgumentParser:
+    """A parser that keeps the line breaks of ``epilog``, which shows example commands."""
+    return argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that training and testing share."""
+    parser.add_argument('--work-dir', help='where logs and results go; default: work_dirs/<name of the config>')
+    parser.add_argument(
+        '--data-root', metavar='DIR',
+        help='folder that every dataset and evaluator of the config shall read from, in the layout of the '
+        "config's own data_root; applied after --cfg-options")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
+        help='override settings of the config, e.g. train_cfg.max_epochs=1 model.backbone.ratio=0.8; lists as '
+        'key="[a,b]", tuples as key="(a,b)", without white space')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parses the command line; like upstream, passes on the local rank that an old launcher gives."""
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args

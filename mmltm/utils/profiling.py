@@ -1,0 +1,130 @@
+"""Cost of models: multiply-accumulates and time, of a whole network or of its backbone, without any data set."""
+
+import copy
+import statistics
+import time
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmltm.registry import MODELS
+
+Shape = Tuple[int, int]
+
+
+def build_model(model_cfg: dict, scope: str) -> nn.Module:
+    """The model of a config in evaluation mode, its weights as torch creates them: no checkpoint is read."""
+    init_default_scope(scope)
+    return revert_sync_batchnorm(MODELS.build(copy.deepcopy(model_cfg))).eval()
+
+
+def vanilla_twin(cfg: Config) -> dict:
+    """The model config without token merging.
+
+    Raises:
+        ValueError: If the backbone is none of mmltm's.
+    """
+    model = copy.deepcopy(cfg.model.to_dict())
+    backbone = model['backbone']
+    if 'ratio' not in backbone and 'merger' not in backbone:
+        raise ValueError(f"the backbone {backbone['type']} has no `ratio` and no `merger`, so it merges no tokens")
+    backbone.update(ratio=None, merger=None)
+    return model
+
+
+def network_call(model: nn.Module, inputs: Tensor, predict: bool = False) -> Callable[[], object]:
+    """A forward pass of a whole network on a normalised batch.
+
+    Args:
+        model (nn.Module): Classifier of mmpretrain or detector of mmdet.
+        inputs (Tensor): (B, 3, H, W).
+        predict (bool): With post-processing, as at test time; else network only.
+    """
+    shape = tuple(inputs.shape[-2:])
+    meta = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0))
+    if type(model).__module__.startswith('mmpretrain'):
+        from mmpretrain.structures import DataSample as Sample
+    else:
+        from mmdet.structures import DetDataSample as Sample
+    samples = [Sample(metainfo=meta) for _ in inputs]
+    return lambda: model(inputs, copy.deepcopy(samples), mode='predict' if predict else 'tensor')
+
+
+def count_macs(model: nn.Module, call: Callable[[], object]) -> Dict[str, float]:
+    """Multiply-accumulates of each module during ``call``, products of attention included.
+
+    Returns:
+        dict: From the module's dotted name ('' for all of ``model``) to its count. Convolutions and matrix products
+        count; element-wise work, normalisation and pooling do not, as in the papers' tables.
+    """
+    # Fused attention kernels hide their products from the counter on some devices; the plain form shows them.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(mods=model, display=False, depth=None) as counter:
+        call()
+    root = type(model).__name__
+    counts = {'': counter.get_total_flops() / 2}
+    for name, operators in counter.get_flop_counts().items():
+        if name.startswith(root + '.'):
+            counts[name[len(root) + 1:]] = sum(operators.values()) / 2
+    return counts
+
+
+class Timing(NamedTuple):
+    """Seconds of one candidate over the rounds of an interleaved run."""
+    seconds: List[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> Tuple[float, float]:
+        if len(self.seconds) == 1:
+            return self.seconds[0], self.seconds[0]
+        first, _, third = statistics.quantiles(self.seconds, n=4, method='inclusive')
+        return first, third
+
+    def ratio_to(self, other: 'Timing') -> 'Timing':
+        """Quotients round by round, which a drift of the machine's speed leaves alone."""
+        return Timing([mine / theirs for mine, theirs in zip(self.seconds, other.seconds)])
+
+
+def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup: int, device: torch.device,
+                     progress: Callable[[], None] = lambda: None) -> List[Timing]:
+    """Time several calls in turn, each once a round, in an order that reverses from round to round.
+
+    Args:
+        calls (Sequence[Callable]): Candidates.
+        rounds (int): Counted rounds.
+        warmup (int): Rounds before that, not counted.
+        device (torch.device): Where the calls run; on CUDA events measure the device's own time.
+        progress (Callable): Called after every round.
+    """
+    seconds: List[List[float]] = [[] for _ in calls]
+    order = list(range(len(calls)))
+    with torch.inference_mode():
+        for index in range(warmup + rounds):
+            for candidate in order if index % 2 else reversed(order):
+                elapsed = _time_once(calls[candidate], device)
+                if index >= warmup:
+                    seconds[candidate].append(elapsed)
+            progress()
+    return [Timing(values) for values in seconds]
+
+
+def _time_once(call: Callable[[], object], device: torch.device) -> float:
+    if device.type == 'cuda':
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin

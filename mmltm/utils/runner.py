@@ -1,0 +1,33 @@
+"""Building mmengine's Runner, with errors in a line and data parallelism on CPUs."""
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import distributed
+
+from mmltm.utils.errors import TRACEBACK_SWITCH, UserError, summary
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the runner with its model.
+
+    Raises:
+        UserError: The config cannot be built; the message says why.
+    """
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        _use_cpus(cfg)
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except Exception as error:  # of whatever kind a constructor raises
+        raise UserError(f'cannot build the model from {cfg.filename}: {summary(error)} '
+                        f'({TRACEBACK_SWITCH}=1 shows where)') from error
+
+
+def _use_cpus(cfg: Config) -> None:
+    """Without a GPU, mmengine would ask for NCCL and for a CUDA device for each process."""
+    distributed.init_process_group('gloo')
+    wrapper = cfg.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)

@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""Tests a checkpoint with an mmdet or mmpretrain config: prints its metrics, saves predictions and pictures."""
+
+import sys
+
+try:
+    import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
+except ModuleNotFoundError as error:
+    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or pip install -e ".[onedl]"')
+
+from mmltm.utils.checkpoint_checks import check_tested
+from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
+from mmltm.utils.config import load_config
+from mmltm.utils.errors import run
+from mmltm.utils.preflight import check_config, is_first_on_machine
+from mmltm.utils.runner import build_runner
+from mmltm.utils.test_outputs import finish_out, set_out, set_show
+
+EXAMPLES = """
+examples:
+  # box and mask mAP, with pictures of ground truth (left) and predictions (right)
+  python tools/test.py configs/mini/mask_rcnn_ltm_effvit_mini.py \\
+      work_dirs/mask_rcnn_ltm_effvit_mini/epoch_12.pth --show-dir work_dirs/pictures
+
+  # COCO from a folder of your choice; results for pycocotools in results.bbox.json and results.segm.json
+  python tools/test.py configs/mask_rcnn_ltm_effvit_b1_1x.py epoch_12.pth --data-root /data/coco \\
+      --out results.pkl
+
+MMLTM_TRACEBACK=1 shows where an error arose. Several GPUs: tools/dist_test.sh.
+"""
+
+
+def get_args():
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument('config', help='config file, or mmdet::... / mmpretrain::... for one of theirs')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--out', metavar='FILE.pkl',
+        help='save the predictions; with a COCO metric also FILE.bbox.json and FILE.segm.json in the result format '
+        'of COCO, which COCO.loadRes() of pycocotools reads')
+    parser.add_argument('--show', action='store_true', help='show each picture in a window')
+    parser.add_argument('--show-dir', metavar='DIR', help='save a picture of each image with its predictions in DIR')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds between windows; default: 2')
+    return parse_args(parser)
+
+
+def main():
+    args = get_args()
+    cfg = load_config(
+        args.config, args.cfg_options, args.data_root, args.work_dir, args.launcher,
+        needs=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show or args.show_dir:
+        set_show(cfg, args.show, args.show_dir, args.wait_time)
+    if args.out:
+        set_out(cfg, args.out)
+    first = is_first_on_machine(args.launcher)
+    if first:
+        check_config(cfg, splits=('test',))
+    runner = build_runner(cfg)
+    if first:
+        check_tested(runner, args.checkpoint)
+    runner.test()
+    if args.out:
+        finish_out(cfg)
+
+
+if __name__ == '__main__':
+    run(main)

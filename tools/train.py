@@ -1,0 +1,82 @@
+#!/usr/bin/env python
+"""Trains a model from an mmdet or mmpretrain config."""
+
+import sys
+
+try:
+    import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
+except ModuleNotFoundError as error:
+    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or pip install -e ".[onedl]"')
+
+from mmltm.datasets.loading import skip_corrupt_images
+from mmltm.utils.checkpoint_checks import check_trained
+from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
+from mmltm.utils.config import load_config
+from mmltm.utils.errors import UserError, run
+from mmltm.utils.preflight import check_config, is_first_on_machine
+from mmltm.utils.runner import build_runner
+
+EXAMPLES = """
+examples:
+  # the mini set on a CPU
+  python tools/train.py configs/mini/mask_rcnn_ltm_effvit_mini.py
+
+  # COCO, from a folder of your choice
+  python tools/train.py configs/mask_rcnn_ltm_effvit_b1_1x.py --data-root /data/coco --amp
+
+  # a trial run with other settings, then on from its last checkpoint
+  python tools/train.py configs/mask_rcnn_ltm_effvit_b1_1x.py --work-dir work_dirs/trial \\
+      --cfg-options train_cfg.max_epochs=1 train_dataloader.batch_size=4
+  python tools/train.py configs/mask_rcnn_ltm_effvit_b1_1x.py --work-dir work_dirs/trial --resume
+
+Corrupt training images are left out, named and counted in the log. MMLTM_TRACEBACK=1 shows where an
+error arose. Several GPUs: tools/dist_train.sh.
+"""
+
+
+def get_args():
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument('config', help='config file, or mmdet::... / mmpretrain::... for one of theirs')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='go on with a training, from CHECKPOINT or else from the latest one in the work dir')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true',
+        help="scale the learning rate by the total batch size over the config's auto_scale_lr.base_batch_size")
+    return parse_args(parser)
+
+
+def apply_options(cfg, args):
+    """Applies the options that concern training only."""
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}')
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def main():
+    args = get_args()
+    cfg = load_config(
+        args.config, args.cfg_options, args.data_root, args.work_dir, args.launcher,
+        needs=('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
+    apply_options(cfg, args)
+    skip_corrupt_images(cfg)
+    first = is_first_on_machine(args.launcher)
+    if first:
+        check_config(cfg, splits=('train', 'val'))
+    runner = build_runner(cfg)
+    if first:
+        check_trained(runner, cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    run(main)
