@@ -1,19 +1,20 @@
 #!/usr/bin/env python
-"""Tests a checkpoint with an mmdet or mmpretrain config: prints its metrics, saves predictions and pictures."""
+"""Tests a checkpoint with an mmdet or mmpretrain config: prints metrics, saves predictions and pictures."""
 
 import sys
 
 try:
     import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
 except ModuleNotFoundError as error:
-    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or pip install -e ".[onedl]"')
+    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
+             'pip install -e ".[onedl]"')
 
 from mmltm.utils.checkpoint_checks import check_tested
 from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
 from mmltm.utils.config import load_config
 from mmltm.utils.errors import run
 from mmltm.utils.preflight import check_config, is_first_on_machine
-from mmltm.utils.runner import build_runner
+from mmltm.utils.runner import build_loop, build_runner
 from mmltm.utils.test_outputs import finish_out, set_out, set_show
 
 EXAMPLES = """
@@ -37,10 +38,11 @@ def get_args():
     add_common_arguments(parser)
     parser.add_argument(
         '--out', metavar='FILE.pkl',
-        help='save the predictions; with a COCO metric also FILE.bbox.json and FILE.segm.json in the result format '
-        'of COCO, which COCO.loadRes() of pycocotools reads')
+        help='save the predictions; with a COCO metric also FILE.bbox.json and FILE.segm.json in the result '
+        'format of COCO, which COCO.loadRes() of pycocotools reads')
     parser.add_argument('--show', action='store_true', help='show each picture in a window')
-    parser.add_argument('--show-dir', metavar='DIR', help='save a picture of each image with its predictions in DIR')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='save a picture of each image with its predictions in DIR')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between windows; default: 2')
     return parse_args(parser)
 
@@ -62,6 +64,7 @@ def main():
     runner = build_runner(cfg)
     if first:
         check_tested(runner, args.checkpoint)
+    build_loop(runner, 'test')
     runner.test()
     if args.out:
         finish_out(cfg)

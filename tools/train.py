@@ -6,7 +6,8 @@ import sys
 try:
     import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
 except ModuleNotFoundError as error:
-    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or pip install -e ".[onedl]"')
+    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
+             'pip install -e ".[onedl]"')
 
 from mmltm.datasets.loading import skip_corrupt_images
 from mmltm.utils.checkpoint_checks import check_trained
@@ -14,7 +15,7 @@ from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
 from mmltm.utils.config import load_config
 from mmltm.utils.errors import UserError, run
 from mmltm.utils.preflight import check_config, is_first_on_machine
-from mmltm.utils.runner import build_runner
+from mmltm.utils.runner import build_loop, build_runner
 
 EXAMPLES = """
 examples:
@@ -44,7 +45,7 @@ def get_args():
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
-        help="scale the learning rate by the total batch size over the config's auto_scale_lr.base_batch_size")
+        help="scale the learning rate by total batch size over the config's auto_scale_lr.base_batch_size")
     return parse_args(parser)
 
 
@@ -75,6 +76,8 @@ def main():
     runner = build_runner(cfg)
     if first:
         check_trained(runner, cfg)
+    build_loop(runner, 'train')
+    build_loop(runner, 'val')
     runner.train()
 
 

@@ -53,6 +53,8 @@ class ClassStatistics(nn.Module):
         stat_dim (int, optional): d, channels left by the projection. None, D or more: exact. Defaults to 16.
         beta (float): Inverse temperature of phi. Defaults to 1.0, as in the paper.
         normalize (bool): L2-normalise features and centroids before distances. Defaults to False.
+        center (bool): Subtract the mean of all samples before that, without which normalised features that share a large
+            offset all point the same way. Defaults to False.
         seed (int): Of the projection. Defaults to 0.
         name (str): What error messages call the layer. Defaults to ''.
 
@@ -70,10 +72,12 @@ class ClassStatistics(nn.Module):
                  stat_dim: Optional[int] = 16,
                  beta: float = 1.0,
                  normalize: bool = False,
+                 center: bool = False,
                  seed: int = 0,
                  name: str = '') -> None:
         super().__init__()
-        self.num_classes, self.beta, self.normalize, self.name = num_classes, beta, normalize, name
+        self.num_classes, self.beta, self.normalize, self.center = num_classes, beta, normalize, center
+        self.name = name
         if stat_dim is None or stat_dim >= embed_dims:
             stat_dim, projection = embed_dims, None
         else:
@@ -137,7 +141,8 @@ class ClassStatistics(nn.Module):
 
     def assign(self, merged: Tensor) -> Tensor:
         """phi of merged tokens (n, P, d) over the classes that have a centroid, (n, C)."""
-        return soft_assignment(merged, self.centroids, self.beta, self.normalize, present=self.counts > 0)
+        merged, centroids = self._centered(merged)
+        return soft_assignment(merged, centroids, self.beta, self.normalize, present=self.counts > 0)
 
     def direction(self, merged: Tensor, phi: Tensor, targets: Tensor) -> Tensor:
         """V_i of :func:`bound_direction`, (n, P, d), over the classes that take part in Q.
@@ -149,7 +154,34 @@ class ClassStatistics(nn.Module):
         """
         # A class with a centroid but without Q has zeros in its row of Q, which are not probabilities.
         phi = F.normalize(phi * (self.assigned > 0), p=1.0)
-        return bound_direction(merged, phi, self.centroids, self.q, targets, self.normalize)
+        merged, centroids = self._centered(merged)
+        return bound_direction(merged, phi, centroids, self.q, targets, self.normalize)
+
+    def posterior(self, phi: Tensor) -> Tensor:
+        """Distribution over the classes without a label, p_i(y) ~ sum_a phi_ia Q(a|y) P(y), (n, C) to (n, C)."""
+        return F.normalize((phi @ self.q) * self.counts, p=1.0)
+
+    @torch.no_grad()
+    @full_precision
+    def instance_gradient(self, tokens: Tensor, merged: Tensor) -> Tensor:
+        """Mask gradient of each sample by itself, its posterior in place of a label: -2 beta Z_i V_i^T.
+
+        Args:
+            tokens (Tensor): (n, N, d) projected tokens before merging.
+            merged (Tensor): (n, P, d) projected merged tokens.
+
+        Returns:
+            Tensor: (n, N, P). Zero while there is no Q.
+        """
+        phi = self.assign(merged)
+        return -2 * self.beta * tokens @ self.direction(merged, phi, self.posterior(phi)).mT
+
+    def _centered(self, merged: Tensor) -> Tuple[Tensor, Tensor]:
+        """Merged tokens and centroids with the mean of all samples at the origin."""
+        if not self.center:
+            return merged, self.centroids
+        mean = torch.einsum('c,cpd->pd', self.counts, self.centroids) / self.counts.sum().clamp_min(1e-12)
+        return merged - mean, self.centroids - mean
 
     @torch.no_grad()
     def update(self, merged: Tensor, targets: Tensor) -> Tensor:

@@ -84,7 +84,8 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         parts = [
             f'{len(keys)} {what} ({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""})'
-            for keys, what in ((self.missing, 'missing in the checkpoint'), (self.mismatched, 'of another shape'),
+            for keys, what in ((self.missing, 'missing in the checkpoint'),
+                               (self.mismatched, 'of another shape'),
                                (self.unexpected, 'unknown to the model')) if keys
         ]
         return f'of {self.total} keys ' + ', '.join(parts)
@@ -119,15 +120,16 @@ def read_checkpoint(path: str) -> dict:
     except Exception as error:  # unpickling raises whatever the bytes lead to
         raise UserError(f'cannot read checkpoint {path}: {summary(error)}') from error
     if not isinstance(checkpoint, dict):
-        raise UserError(f'{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, expected a dict')
+        raise UserError(f'{path} is not a checkpoint: expected a dict, it holds a {type(checkpoint).__name__}')
     return checkpoint
 
 
 def state_dict(checkpoint: dict, prefix: str = '') -> Dict[str, torch.Tensor]:
     """The weights in ``checkpoint`` below ``prefix``, without the prefixes that wrappers leave."""
     state = checkpoint.get('state_dict', checkpoint)
-    state = {re.sub(r'^module\.', '', key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    return {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
+    state = {re.sub(r'^module\.', '', key): value for key, value in state.items()}
+    return {key[len(prefix):]: value for key, value in state.items()
+            if key.startswith(prefix) and isinstance(value, torch.Tensor)}
 
 
 def check_tested(runner: Runner, path: str) -> None:
@@ -159,7 +161,8 @@ def check_trained(runner: Runner, cfg: Config) -> None:
     for name, module in model.named_modules():
         for _, init_cfg in _pretrained(name, getattr(module, 'init_cfg', None)):
             if not is_zoo(init_cfg['checkpoint']):  # those name their model
-                _check_share(name or 'the model', module, init_cfg['checkpoint'], init_cfg.get('prefix') or '')
+                prefix = init_cfg.get('prefix') or ''
+                _check_share(name or 'the model', module, init_cfg['checkpoint'], prefix)
     if start:
         _check_share('the model', model, start)
 
@@ -180,8 +183,8 @@ def _check_resumed(runner: Runner, path: str) -> None:
     checkpoint = read_checkpoint(path)
     _check_exact(runner, path, checkpoint)
     if 'message_hub' not in checkpoint:
-        raise UserError(f'cannot resume from {path}, which holds weights but no state of a training: to start from '
-                        f'its weights, use --cfg-options load_from={path}')
+        raise UserError(f'cannot resume from {path}, which holds weights but no state of a training: '
+                        f'to start from its weights, use --cfg-options load_from={path}')
 
 
 def _check_share(name: str, module: nn.Module, path: str, prefix: str = '') -> None:

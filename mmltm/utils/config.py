@@ -45,8 +45,8 @@ def load_config(name: str,
     except Exception as error:  # a config is a program: anything may be raised
         raise UserError(f'cannot read config {path}: {summary(error)}') from error
     if cfg.get('default_scope') not in SCOPES:
-        raise UserError(
-            f'config {path} has default_scope {cfg.get("default_scope")!r}; expected one of {", ".join(SCOPES)}')
+        raise UserError(f'config {path} has default_scope {cfg.get("default_scope")!r}; '
+                        f'expected one of {", ".join(SCOPES)}')
     lacking = [key for key in needs if cfg.get(key) is None]
     if lacking:
         raise UserError(f'config {path} has no {", ".join(lacking)}')
@@ -78,7 +78,8 @@ def find_config(name: str) -> Path:
     prefix = f'{package}::' if separator else ''
     similar = [prefix + str(file.relative_to(folders[0]) if separator else file)
                for file in _similar_files(path, folders)]
-    raise UserError(f'config {name} does not exist' + (f'; did you mean {" or ".join(similar)}?' if similar else ''))
+    question = f'; did you mean {" or ".join(similar)}?' if similar else ''
+    raise UserError(f'config {name} does not exist{question}')
 
 
 def _similar_files(path: Path, folders: List[Path]) -> List[Path]:

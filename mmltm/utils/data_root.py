@@ -55,7 +55,8 @@ def relocate(cfg: Config, new_root: str, old_roots: Set[str]) -> None:
     move = _Move(new_root, old_roots)
     for key, dataset in leaf_datasets(cfg):
         if not dataset.get('data_root'):
-            raise UserError(f'--data-root cannot move {key}, which has no data_root: set its paths by --cfg-options')
+            raise UserError(f'--data-root cannot move {key}, which has no data_root: '
+                            'set its paths by --cfg-options')
         for name, value in dataset.items():
             dataset[name] = move(value, keep_relative=name in _BELOW_ROOT)
         dataset.data_root = new_root

@@ -15,8 +15,8 @@ from mmltm.utils.dataset_files import DatasetFiles, check_evaluator_files
 from mmltm.utils.errors import UserError
 
 # Parts of a model whose num_classes does not count the categories of the dataset.
-_OTHER_CLASSES = ('backbone', 'neck', 'rpn_head', 'semantic_head', 'task_heads', 'data_preprocessor', 'train_cfg',
-                  'test_cfg')
+_OTHER_CLASSES = ('backbone', 'neck', 'rpn_head', 'semantic_head', 'task_heads', 'data_preprocessor',
+                  'train_cfg', 'test_cfg')
 
 
 class Categories(NamedTuple):
@@ -75,8 +75,8 @@ def _named_categories(scope: str, key: str, dataset: ConfigDict) -> Optional[Cat
             with open(names) as file:
                 return Categories(file.read().splitlines(), names)
         except OSError as error:
-            raise UserError(f'{key}: classes is the text {names!r}, which names no file; expected a list of names, '
-                            'or a file with one name per line') from error
+            raise UserError(f'{key}: classes is the text {names!r}, which names no file; expected a list of '
+                            'names, or a file with one name per line') from error
     if names is not None:
         return Categories(list(names), f'{key}.metainfo.classes')
     kind = dataset.type
@@ -96,11 +96,13 @@ def _compare(key: str, files: DatasetFiles, named: Categories, listed: Categorie
         return
     absent = [name for name in named.names if name not in listed.names]
     if absent:
-        raise UserError(f'{key}: categories {some(absent)} are not in the annotations; {listed}, but {named}: '
-                        f'{remedy}, and num_classes of the heads to their number')
+        raise UserError(f'{key}: categories {some(absent)} are not in the annotations; {listed}, but '
+                        f'{named}: {remedy}, and num_classes of the heads to their number')
     in_file_order = [name for name in listed.names if name in named.names]
-    if files.kind == 'CocoDataset' and in_file_order != named.names:  # labels are numbered in the file's order
-        raise UserError(f'{key}: {named.source} must follow the order of {listed.source}: {some(in_file_order)}')
+    # CocoDataset numbers its labels in the file's order, whatever the order of the names.
+    if files.kind == 'CocoDataset' and in_file_order != named.names:
+        raise UserError(f'{key}: {named.source} must follow the order of {listed.source}: '
+                        f'{some(in_file_order)}')
 
 
 def _compare_heads(key: str, categories: Categories, heads: Dict[str, int]) -> None:
@@ -114,17 +116,21 @@ def _compare_heads(key: str, categories: Categories, heads: Dict[str, int]) -> N
 
 
 def num_classes(cfg: Config) -> Dict[str, int]:
-    """Every ``num_classes`` of the model that must equal the number of categories, by its key in the config."""
+    """Every ``num_classes`` that must equal the dataset's number of categories, by its key in the config."""
     found = dict(_walk_num_classes('model', cfg.model))
     preprocessor = cfg.get('data_preprocessor') or {}
+    # Mixup and CutMix make their targets of it.
     if 'num_classes' in preprocessor and (cfg.model.get('train_cfg') or {}).get('augments'):
-        found['data_preprocessor.num_classes'] = preprocessor.num_classes  # Mixup and CutMix make targets of it
+        found['data_preprocessor.num_classes'] = preprocessor.num_classes
     return found
 
 
 def _walk_num_classes(key: str, value) -> Iterable[Tuple[str, int]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    for name, item in items:
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return
+    for name, item in value.items():
         if name == 'num_classes' and isinstance(item, int):
             yield f'{key}.{name}', item
         elif name not in _OTHER_CLASSES:

@@ -31,9 +31,9 @@ def summary(error: BaseException) -> str:
 
 def _unreadable_images(error: BaseException) -> Optional[str]:
     """The message for images that cannot be decoded, or None if ``error`` is about something else."""
-    named = re.search(r'failed to load image: (.+)', str(error))  # by mmcv's LoadImageFromFile
-    if named:
-        return f'cannot decode image {named.group(1).strip()}: replace the file or take it off the annotations'
+    named = re.findall(r'failed to load image: (.+)', str(error))  # by mmcv's LoadImageFromFile
+    if named:  # the last one: a worker's traceback quotes the source of the message, too
+        return f'cannot decode image {named[-1].strip()}: replace the file or take it off the annotations'
     if 'Cannot find valid image after' in str(error):  # by mmengine's BaseDataset
         return ('no image of the training set can be used (see the warnings above): check the files and '
                 'the training pipeline')

@@ -49,7 +49,7 @@ def check_ratio(cfg: Config) -> None:
 
 
 def check_amp(cfg: Config) -> None:
-    """Checks that there is a device for mixed precision, which mmengine implements for GPUs and the like only.
+    """Checks that there is a device for mixed precision; mmengine refuses to use it on a CPU.
 
     Raises:
         UserError: There is none.
@@ -57,4 +57,5 @@ def check_amp(cfg: Config) -> None:
     kind = cfg.optim_wrapper.get('type', '')
     kind = kind if isinstance(kind, str) else kind.__name__
     if kind.endswith('AmpOptimWrapper') and get_device() in ('cpu', 'mps'):
-        raise UserError('mixed precision (--amp, AmpOptimWrapper) needs a GPU, and none is available: leave it out')
+        raise UserError('mixed precision (--amp, AmpOptimWrapper) needs a GPU, and none is available: '
+                        'leave it out')

@@ -1,4 +1,4 @@
-"""Building mmengine's Runner, with errors in a line and data parallelism on CPUs."""
+"""Building mmengine's Runner, with errors in one line, and with data parallelism on CPUs."""
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -10,7 +10,7 @@ from mmltm.utils.errors import TRACEBACK_SWITCH, UserError, summary
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds the runner with its model.
+    """Builds the runner with its model, but no datasets.
 
     Raises:
         UserError: The config cannot be built; the message says why.
@@ -20,12 +20,28 @@ def build_runner(cfg: Config) -> Runner:
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except Exception as error:  # of whatever kind a constructor raises
-        raise UserError(f'cannot build the model from {cfg.filename}: {summary(error)} '
-                        f'({TRACEBACK_SWITCH}=1 shows where)') from error
+        raise _build_error('model', cfg, error) from error
+
+
+def build_loop(runner: Runner, mode: str) -> None:
+    """Builds datasets, evaluators and loop of a mode ('train', 'val' or 'test') before mmengine does.
+
+    Raises:
+        UserError: The config cannot be built; the message says why.
+    """
+    try:
+        getattr(runner, f'{mode}_loop')
+    except Exception as error:
+        raise _build_error(f'datasets or loop for {mode}', runner.cfg, error) from error
+
+
+def _build_error(what: str, cfg: Config, error: Exception) -> UserError:
+    return UserError(
+        f'cannot build the {what} from {cfg.filename}: {summary(error)} ({TRACEBACK_SWITCH}=1 shows where)')
 
 
 def _use_cpus(cfg: Config) -> None:
-    """Without a GPU, mmengine would ask for NCCL and for a CUDA device for each process."""
+    """Without a GPU, mmengine would ask for NCCL, and for a CUDA device for each process."""
     distributed.init_process_group('gloo')
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel', broadcast_buffers=False,

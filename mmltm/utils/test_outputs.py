@@ -14,10 +14,10 @@ _HOOKS = dict(mmdet='DetVisualizationHook', mmpretrain='VisualizationHook')
 
 
 def set_out(cfg: Config, path: str) -> None:
-    """Lets the test dump its predictions to ``path``, and COCO metrics their result files beside it, in place.
+    """Lets the test dump its predictions to ``path``, in place.
 
-    For ``foo.pkl`` those are ``foo.bbox.json`` and ``foo.segm.json``; a second COCO metric writes
-    ``foo.1.bbox.json`` and so on.
+    COCO metrics keep their result files beside it, for ``foo.pkl`` ``foo.bbox.json`` and
+    ``foo.segm.json``; a second COCO metric writes ``foo.1.bbox.json`` and so on.
 
     Raises:
         UserError: ``path`` does not end in .pkl or .pickle.
@@ -42,7 +42,10 @@ def finish_out(cfg: Config) -> None:
     for metric in cfg.test_evaluator:
         path = f'{metric.get("outfile_prefix")}.segm.json'
         if osp.isfile(path):
-            dump([{key: value for key, value in result.items() if key != 'bbox'} for result in load(path)], path)
+            results = load(path)
+            for result in results:
+                result.pop('bbox', None)
+            dump(results, path)
 
 
 def set_show(cfg: Config, show: bool, show_dir: str, wait_time: float) -> None:

@@ -69,8 +69,8 @@ def test_good_image_is_loaded_as_by_mmcv(files):
 @pytest.mark.parametrize('start, persistent', [(None, False), ('fork', True), ('spawn', True)])
 def test_counts_over_workers_and_epochs(files, start, persistent, tmp_path):
     dataset = make_dataset(tmp_path, [files['good'], files['text']] * 4)
-    workers = dict(num_workers=2, multiprocessing_context=start, persistent_workers=persistent) if start else {}
-    loader = DataLoader(dataset, batch_size=2, **workers)
+    loader = DataLoader(dataset, batch_size=2, num_workers=2 if start else 0, multiprocessing_context=start,
+                        persistent_workers=persistent)
     for _ in range(2):
         before = skip_counter().total()
         samples = [path for batch in loader for path in batch['img_path']]
@@ -107,7 +107,8 @@ def test_is_put_into_every_training_pipeline_only():
             type='MultiImageMixDataset', pipeline=[other],
             dataset=dict(type='ConcatDataset', datasets=[
                 dict(pipeline=[load, other]),
-                dict(pipeline=[dict(type='Branch', parts=[[dict(type='mmcv.LoadImageFromFile')], [other]])])]))),
+                dict(pipeline=[dict(type='Branch', parts=[[dict(type='mmcv.LoadImageFromFile')], [other]])]),
+            ]))),
         val_dataloader=dict(dataset=dict(pipeline=[load])),
         custom_hooks=[dict(type='PipelineSwitchHook', switch_pipeline=[load])]))
     skip_corrupt_images(cfg)

@@ -35,7 +35,8 @@ train_dataloader = dict(
     num_workers=1,
     dataset=dict(metainfo=metainfo, pipeline=[*load, dict(type='PackDetInputs')]))
 val_dataloader = dict(
-    num_workers=0, dataset=dict(metainfo=metainfo, pipeline=[*load, dict(type='PackDetInputs', meta_keys=keys)]))
+    num_workers=0,
+    dataset=dict(metainfo=metainfo, pipeline=[*load, dict(type='PackDetInputs', meta_keys=keys)]))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=1)
 param_scheduler = []

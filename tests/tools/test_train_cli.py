@@ -14,7 +14,8 @@ def trained(tiny_coco, tiny_config, tmp_path_factory, run_tool, root):
     content = image.read_bytes()
     image.write_bytes(b'not an image')
     cwd = tmp_path_factory.mktemp('anywhere')
-    process = run_tool('bash', root / 'tools' / 'dist_train.sh', tiny_config, 2, '--data-root', tiny_coco, cwd=cwd)
+    process = run_tool(
+        'bash', root / 'tools' / 'dist_train.sh', tiny_config, 2, '--data-root', tiny_coco, cwd=cwd)
     image.write_bytes(content)
     return process, cwd / 'work_dirs' / 'tiny'
 
@@ -36,9 +37,10 @@ def test_corrupt_image_is_named_and_counted(trained, tiny_coco):
 
 
 def test_unknown_config_ends_with_one_line(run_tool, root, tmp_path):
-    process = run_tool(sys.executable, root / 'tools' / 'train.py', 'mask_rcnn_ltm_effvit_b1_2x.py', cwd=tmp_path)
+    name = 'mask_rcnn_ltm_effvit_b1_2x.py'
+    process = run_tool(sys.executable, root / 'tools' / 'train.py', name, cwd=tmp_path)
     assert process.returncode == 1
-    assert process.stderr.startswith('error: config mask_rcnn_ltm_effvit_b1_2x.py does not exist; did you mean')
+    assert process.stderr.startswith(f'error: config {name} does not exist; did you mean')
     assert 'configs/mask_rcnn_ltm_effvit_b1_1x.py' in process.stderr
     assert process.stderr.count('\n') == 1
 

@@ -34,15 +34,17 @@ def detection(coco):
     """A config like mmdet's, whose data are in ``coco``."""
 
     def dataset(split, **kwargs):
-        return dict(type='CocoDataset', data_root=str(coco), ann_file=f'annotations/instances_{split}2017.json',
-                    data_prefix=dict(img=f'{split}2017/'), metainfo=dict(classes=CATEGORIES), **kwargs)
+        return dict(
+            type='CocoDataset', data_root=str(coco), ann_file=f'annotations/instances_{split}2017.json',
+            data_prefix=dict(img=f'{split}2017/'), metainfo=dict(classes=CATEGORIES), **kwargs)
 
     return Config(dict(
         default_scope='mmdet',
         model=dict(
             backbone=dict(type='ResNet', num_classes=7),
             rpn_head=dict(num_classes=1),
-            roi_head=dict(bbox_head=[dict(num_classes=3), dict(num_classes=3)], mask_head=dict(num_classes=3))),
+            roi_head=dict(
+                bbox_head=[dict(num_classes=3), dict(num_classes=3)], mask_head=dict(num_classes=3))),
         train_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=dataset('train'))),
         val_dataloader=dict(dataset=dataset('val', test_mode=True)),
         val_evaluator=dict(type='CocoMetric', ann_file=str(coco / 'annotations/instances_val2017.json')),

@@ -19,8 +19,13 @@ class Model(BaseModule):
     def __init__(self, width=4, classes=3, init_cfg=None):
         super().__init__()
         self.backbone = BaseModule(init_cfg)
-        self.backbone.convs = nn.Sequential(nn.Conv2d(3, width, 1), nn.BatchNorm2d(width), nn.Conv2d(width, width, 1))
+        self.backbone.convs = nn.Sequential(
+            nn.Conv2d(3, width, 1), nn.BatchNorm2d(width), nn.Conv2d(width, width, 1))
         self.head = nn.Linear(width, classes)
+
+
+def refused(message):
+    return pytest.raises(UserError, match=message)
 
 
 def runner(model):
@@ -44,11 +49,11 @@ def config(**kwargs):
     (dict(load_from='gone.pth', resume=True), '^checkpoint gone.pth does not exist'),
     (dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='gone.pth')))),
      '^model.backbone.init_cfg.checkpoint gone.pth does not exist'),
-    (dict(model=dict(parts=[dict(init_cfg=[dict(type='Normal'), dict(type='Pretrained', checkpoint='gone.pth')])])),
+    (dict(model=dict(parts=[dict(init_cfg=[dict(type='X'), dict(type='Pretrained', checkpoint='gone.pth')])])),
      '^model.parts.0.init_cfg.1.checkpoint gone.pth does not exist'),
 ])
 def test_missing_files(cfg, message):
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         check_checkpoint_files(Config({**dict(model=dict(), work_dir='nowhere'), **cfg}))
 
 
@@ -61,7 +66,7 @@ def test_zoo_and_new_trainings_need_no_file():
 
 def test_latest_checkpoint_is_gone(tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
-    with pytest.raises(UserError, match='latest checkpoint of .*epoch_3.pth does not exist'):
+    with refused('latest checkpoint of .*epoch_3.pth does not exist'):
         check_checkpoint_files(Config(dict(model=dict(), work_dir=str(tmp_path), resume=True)))
 
 
@@ -85,7 +90,7 @@ def test_larger_checkpoint_is_logged(save, caplog):
 def test_checkpoint_lacks_keys(save):
     state = Model().state_dict()
     del state['head.weight'], state['backbone.convs.1.running_var']
-    with pytest.raises(UserError, match='of 10 keys 2 missing in the checkpoint .backbone.convs.1.running_var, head.w'):
+    with refused('of 10 keys 2 missing in the checkpoint .backbone.convs.1.running_var, head.w'):
         check_tested(runner(Model()), save(dict(state_dict=state)))
 
 
@@ -100,7 +105,7 @@ def test_checkpoint_of_other_shapes(save):
 
 def test_checkpoint_of_an_unrelated_model(save):
     path = save(dict(state_dict=nn.Linear(2, 2).state_dict()))
-    with pytest.raises(UserError, match='10 missing in the checkpoint .*, 2 unknown to the model .bias, weight.'):
+    with refused('10 missing in the checkpoint .*, 2 unknown to the model .bias, weight.'):
         check_tested(runner(Model()), path)
 
 
@@ -108,12 +113,12 @@ def test_checkpoint_of_an_unrelated_model(save):
 def test_not_a_checkpoint(tmp_path, content):
     path = tmp_path / 'x.pth'
     path.write_bytes(content)
-    with pytest.raises(UserError, match='cannot read checkpoint .*x.pth: '):
+    with refused('cannot read checkpoint .*x.pth: '):
         check_tested(runner(Model()), str(path))
 
 
 def test_checkpoint_without_a_dict(save):
-    with pytest.raises(UserError, match='is not a checkpoint: it holds a list'):
+    with refused('is not a checkpoint: expected a dict, it holds a list'):
         check_tested(runner(Model()), save([1, 2]))
 
 
@@ -121,16 +126,16 @@ def test_resuming(save):
     model = Model()
     path = save(dict(state_dict=model.state_dict(), message_hub=dict()))
     check_trained(runner(model), config(resume=True, load_from=path))
-    with pytest.raises(UserError, match='of another model'):
+    with refused('of another model'):
         check_trained(runner(Model(classes=5)), config(resume=True, load_from=path))
-    with pytest.raises(UserError, match='holds weights but no state of a training'):
+    with refused('holds weights but no state of a training'):
         check_trained(runner(model), config(resume=True, load_from=save(dict(state_dict=model.state_dict()))))
 
 
 def test_starting_from_other_weights(save):
     path = save(dict(state_dict=Model().state_dict()))
     check_trained(runner(Model(classes=80)), config(load_from=path))  # a new head is common
-    with pytest.raises(UserError, match='does not fit the model: of 10 keys 9 of another shape'):
+    with refused('does not fit the model: of 10 keys 9 of another shape'):
         check_trained(runner(Model(width=8)), config(load_from=path))
 
 
@@ -143,5 +148,5 @@ def test_pretrained_backbone(save):
 
     check_trained(runner(Model(classes=80, init_cfg=pretrained(prefix='backbone.'))), config())
     for model in (Model(width=8, init_cfg=pretrained(prefix='backbone.')), Model(init_cfg=pretrained())):
-        with pytest.raises(UserError, match=f'checkpoint {path}.* does not fit backbone: of 8 keys'):
+        with refused(f'checkpoint {path}.* does not fit backbone: of 8 keys'):
             check_trained(runner(model), config())

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmltm.utils.config import load_config
-from mmltm.utils.data_root import data_roots, leaf_datasets, relocate
+from mmltm.utils.data_root import SPLITS, data_roots, leaf_datasets, relocate
 from mmltm.utils.errors import UserError
 
 
@@ -34,7 +34,7 @@ def test_upstream_configs(name, data, tmp_path):
     datasets = [dataset for _, dataset in leaf_datasets(cfg)]
     assert len(datasets) >= 3
     assert all(dataset.data_root == root for dataset in datasets)
-    parts = [cfg.get(f'{split}_{part}') for split in ('train', 'val', 'test') for part in ('dataloader', 'evaluator')]
+    parts = [cfg.get(f'{split}_{part}') for split in SPLITS for part in ('dataloader', 'evaluator')]
     assert not [text for text in strings(parts) if text.startswith('data/')]
     if data:
         assert any(text.endswith(data) for text in strings(parts))
@@ -44,18 +44,21 @@ def test_nested_wrappers_and_evaluators():
     cfg = Config(dict(
         data_root='data/coco/',
         train_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dict(
-            type='ConcatDataset', datasets=[coco('a'), dict(type='ClassBalancedDataset', dataset=coco('b'))]))),
+            type='ConcatDataset',
+            datasets=[coco('a'), dict(type='ClassBalancedDataset', dataset=coco('b'))]))),
         val_dataloader=dict(dataset=coco('c')),
         test_dataloader=None,
         val_evaluator=[dict(type='CocoMetric', ann_file='data/coco/annotations/c.json'), dict(type='Other')],
         test_evaluator=None))
     relocate(cfg, '/new', data_roots(cfg))
     assert [key for key, _ in leaf_datasets(cfg)] == [
-        'train_dataloader.dataset.dataset.datasets[0]', 'train_dataloader.dataset.dataset.datasets[1].dataset',
+        'train_dataloader.dataset.dataset.datasets[0]',
+        'train_dataloader.dataset.dataset.datasets[1].dataset',
         'val_dataloader.dataset']
     assert {dataset.data_root for _, dataset in leaf_datasets(cfg)} == {'/new'}
     assert cfg.train_dataloader.dataset.dataset.datasets[0].ann_file == 'annotations/a.json'
-    assert cfg.val_evaluator == [dict(type='CocoMetric', ann_file='/new/annotations/c.json'), dict(type='Other')]
+    assert cfg.val_evaluator == [
+        dict(type='CocoMetric', ann_file='/new/annotations/c.json'), dict(type='Other')]
     assert cfg.data_root == '/new'
 
 
@@ -75,7 +78,8 @@ def test_paths_of_evaluators(before, after):
 
 def test_paths_of_datasets():
     dataset = coco('a', root='data')
-    dataset.update(ann_file='data/a.json', data_prefix=dict(img='/abs/a'), metainfo=dict(classes='data/names.txt'))
+    dataset.update(
+        ann_file='data/a.json', data_prefix=dict(img='/abs/a'), metainfo=dict(classes='data/names.txt'))
     cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
     relocate(cfg, '/new', {'data', '/abs'})
     moved = cfg.train_dataloader.dataset
@@ -87,7 +91,8 @@ def test_paths_of_datasets():
 def test_new_root_is_absolute_but_urls_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for new, expected in (('here', str(tmp_path / 'here')), ('s3://bucket/coco', 's3://bucket/coco')):
-        cfg = Config(dict(train_dataloader=dict(dataset=coco('a')), test_evaluator=dict(ann_file='data/coco/a.json')))
+        cfg = Config(dict(
+            train_dataloader=dict(dataset=coco('a')), test_evaluator=dict(ann_file='data/coco/a.json')))
         relocate(cfg, new, data_roots(cfg))
         assert cfg.train_dataloader.dataset.data_root == expected
         assert cfg.test_evaluator.ann_file == f'{expected}/a.json'

@@ -14,9 +14,12 @@ def fail_with(error):
 @pytest.mark.parametrize('error, line', [
     (UserError('the file\nis missing'), 'error: the file is missing'),
     (AssertionError('failed to load image: a b.jpg'), 'error: cannot decode image a b.jpg: replace'),
-    (AssertionError('Caught AssertionError in DataLoader worker process 0.\nOriginal Traceback:\n  File "x"\n'
-                    'AssertionError: failed to load image: x.jpg\n'), 'error: cannot decode image x.jpg: replace'),
-    (Exception('Cannot find valid image after 1000! Please check'), 'error: no image of the training set can be used'),
+    (AssertionError('Caught AssertionError in DataLoader worker process 0.\nOriginal Traceback:\n'
+                    "    assert img is not None, f'failed to load image: {filename}'\n"
+                    'AssertionError: failed to load image: x.jpg\n'),
+     'error: cannot decode image x.jpg: replace'),
+    (Exception('Cannot find valid image after 1000! Please check'),
+     'error: no image of the training set can be used'),
 ])
 def test_known_errors_are_one_line(error, line):
     with pytest.raises(SystemExit) as stop:

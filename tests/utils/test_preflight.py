@@ -12,8 +12,8 @@ def backbone(type='mmltm.LTMEfficientViT', **kwargs):
 
 
 @pytest.mark.parametrize('settings', [
-    {}, dict(ratio=1.0), dict(ratio=1), dict(ratio=[0.5, 1.0]), dict(merger=None), dict(merger=dict(ratio=0.1)),
-    dict(type='SomebodyElses', ratio=16),
+    {}, dict(ratio=1.0), dict(ratio=1), dict(ratio=[0.5, 1.0]), dict(merger=None),
+    dict(merger=dict(ratio=0.1)), dict(type='SomebodyElses', ratio=16),
 ])
 def test_good_ratios(settings):
     check_ratio(backbone(**settings))

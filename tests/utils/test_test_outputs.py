@@ -53,12 +53,14 @@ def predictions(truth):
     """Each object, displaced, and a false one, of random scores."""
     rng = np.random.default_rng(1)
     for annotation in json.loads(truth.read_text())['annotations']:
-        boxes = [np.array(annotation['bbox']) + rng.uniform(-4, 4, 4), np.array([100, 100, *rng.uniform(20, 90, 2)])]
+        displaced = np.array(annotation['bbox']) + rng.uniform(-4, 4, 4)
+        boxes = [displaced, np.array([100, 100, *rng.uniform(20, 90, 2)])]
         corners = [[x, y, x + w, y + h] for x, y, w, h in boxes]
         yield dict(
             img_id=annotation['image_id'], ori_shape=(SIZE, SIZE),
             pred_instances=dict(
-                bboxes=torch.tensor(np.array(corners), dtype=torch.float32), scores=torch.tensor(rng.random(2)),
+                bboxes=torch.tensor(np.array(corners), dtype=torch.float32),
+                scores=torch.tensor(rng.random(2)),
                 labels=torch.tensor([annotation['category_id'] - 7, int(rng.integers(2))]),
                 masks=torch.tensor(np.stack([ellipse(box) for box in boxes]))))
 
@@ -114,10 +116,12 @@ def test_out_must_be_a_pickle():
 
 def test_pictures_go_to_the_folder_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cfg = Config(dict(default_scope='mmdet', default_hooks=dict(visualization=dict(type='Own', score_thr=0.5))))
+    hooks = dict(visualization=dict(type='Own', score_thr=0.5))
+    cfg = Config(dict(default_scope='mmdet', default_hooks=hooks))
     set_show(cfg, show=False, show_dir='pictures', wait_time=2)
     assert cfg.default_hooks.visualization == dict(
-        type='Own', score_thr=0.5, draw=True, test_out_dir=str(tmp_path / 'pictures'), show=False, wait_time=2)
+        type='Own', score_thr=0.5, draw=True, test_out_dir=str(tmp_path / 'pictures'), show=False,
+        wait_time=2)
     cfg = Config(dict(default_scope='mmpretrain'))
     set_show(cfg, show=True, show_dir=None, wait_time=1)
     assert cfg.default_hooks.visualization == dict(

@@ -206,10 +206,11 @@ def _blend(canvas: np.ndarray, patch: np.ndarray, alpha: np.ndarray) -> None:
 
 
 def _contrasting_colors(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two colours, each the farthest of 5 random ones from the mean colour of ``canvas``."""
+    """Two colours that stand out from ``canvas`` more than from each other: shape shows before texture."""
     colors = rng.uniform(0, 255, size=(2, 5, 3))
     distance = np.linalg.norm(colors - canvas.mean(axis=(0, 1)), axis=-1)
-    return colors[[0, 1], distance.argmax(axis=1)]
+    first, second = colors[[0, 1], distance.argmax(axis=1)]
+    return np.stack([first, 0.5 * (first + second)])
 
 
 def _draw_background(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
