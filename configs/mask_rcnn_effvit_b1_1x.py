@@ -14,9 +14,10 @@ _base_ = [
 ]
 
 # Checkpoint of an ImageNet classifier (path or URL) whose `backbone.` weights to start from; None trains from scratch.
-# On the command line: --cfg-options model.backbone.init_cfg.type=Pretrained
-# model.backbone.init_cfg.checkpoint=PATH model.backbone.init_cfg.prefix=backbone. model.backbone.norm_eval=True
+# On the command line: --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.norm_eval=True
+# model.backbone.init_cfg.checkpoint=PATH model.backbone.init_cfg.prefix=backbone.
 pretrained = None
+start = dict(init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')) if pretrained else dict()
 
 model = dict(
     backbone=dict(
@@ -26,7 +27,7 @@ model = dict(
         out_indices=(1, 2, 3, 4),
         # Two images are too few to renew batch statistics that come with the weights.
         norm_eval=pretrained is not None,
-        init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.') if pretrained else None),
+        **start),
     neck=dict(in_channels=[32, 64, 128, 256]))
 
 max_epochs = 12

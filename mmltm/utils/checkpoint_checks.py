@@ -120,7 +120,7 @@ def read_checkpoint(path: str) -> dict:
     except Exception as error:  # unpickling raises whatever the bytes lead to
         raise UserError(f'cannot read checkpoint {path}: {summary(error)}') from error
     if not isinstance(checkpoint, dict):
-        raise UserError(f'{path} is not a checkpoint: expected a dict, it holds a {type(checkpoint).__name__}')
+        raise UserError(f'{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, no dict')
     return checkpoint
 
 

@@ -25,7 +25,7 @@ def make_parser(description: str, epilog: str) -> argparse.ArgumentParser:
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that training and testing share."""
     parser.add_argument(
-        '--work-dir', metavar='DIR', help='where logs and results go; default: work_dirs/<name of the config>')
+        '--work-dir', metavar='DIR', help='where logs and results go; default: work_dirs/<config>')
     parser.add_argument(
         '--data-root', metavar='DIR',
         help='folder that every dataset and evaluator of the config shall read from, in the layout of the '

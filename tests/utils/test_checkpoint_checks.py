@@ -49,7 +49,7 @@ def config(**kwargs):
     (dict(load_from='gone.pth', resume=True), '^checkpoint gone.pth does not exist'),
     (dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='gone.pth')))),
      '^model.backbone.init_cfg.checkpoint gone.pth does not exist'),
-    (dict(model=dict(parts=[dict(init_cfg=[dict(type='X'), dict(type='Pretrained', checkpoint='gone.pth')])])),
+    (dict(model=dict(parts=[dict(init_cfg=[dict(), dict(type='Pretrained', checkpoint='gone.pth')])])),
      '^model.parts.0.init_cfg.1.checkpoint gone.pth does not exist'),
 ])
 def test_missing_files(cfg, message):
@@ -118,7 +118,7 @@ def test_not_a_checkpoint(tmp_path, content):
 
 
 def test_checkpoint_without_a_dict(save):
-    with refused('is not a checkpoint: expected a dict, it holds a list'):
+    with refused('is not a checkpoint: it holds a list, no dict'):
         check_tested(runner(Model()), save([1, 2]))
 
 
