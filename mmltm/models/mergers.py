@@ -47,10 +47,18 @@ def build_mergers(merger: Optional[dict], depths: Sequence[int], embed_dims: Seq
             'nearest'), and what else the type takes. None means no merging.
         depths (Sequence[int]): Number of merging blocks of every stage.
         embed_dims (Sequence[int]): Channels of every stage.
+
+    Raises:
+        ValueError: For an unknown type, or ratios outside (0, 1] or of the wrong number.
     """
     if merger is None:
         return [nn.ModuleList(nn.Identity() for _ in range(depth)) for depth in depths]
     merger = dict(merger)
+    # Not Registry.build, which would look for the type under the config's default scope first, and warn.
+    name = merger.pop('type', None)
+    merger_type = TOKEN_MERGERS.get(name) if isinstance(name, str) else name
+    if merger_type is None:
+        raise ValueError(f'merger type must be one of {tuple(TOKEN_MERGERS.module_dict)}, got {name!r}')
     ratios = check_ratios(merger.pop('ratio'), sum(depths))
     window = merger.pop('window', 7)
     window = (window, window) if isinstance(window, int) else tuple(window)
@@ -64,8 +72,7 @@ def build_mergers(merger: Optional[dict], depths: Sequence[int], embed_dims: Seq
             if source == target:
                 mergers.append(nn.Identity())
                 continue
-            mergers.append(TOKEN_MERGERS.build(
-                dict(merger, source=source, target=target, embed_dims=channels, first=first)))
+            mergers.append(merger_type(source=source, target=target, embed_dims=channels, first=first, **merger))
             first = False
         stages.append(mergers)
     return stages

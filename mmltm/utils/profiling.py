@@ -30,7 +30,7 @@ def vanilla_twin(cfg: Config) -> dict:
     Raises:
         ValueError: If the backbone is none of mmltm's.
     """
-    model = copy.deepcopy(cfg.model.to_dict())
+    model = copy.deepcopy(cfg.model)
     backbone = model['backbone']
     if 'ratio' not in backbone and 'merger' not in backbone:
         raise ValueError(f"the backbone {backbone['type']} has no `ratio` and no `merger`, so it merges no tokens")
@@ -60,18 +60,26 @@ def count_macs(model: nn.Module, call: Callable[[], object]) -> Dict[str, float]
     """Multiply-accumulates of each module during ``call``, products of attention included.
 
     Returns:
-        dict: From the module's dotted name ('' for all of ``model``) to its count. Convolutions and matrix products
-        count; element-wise work, normalisation and pooling do not, as in the papers' tables.
+        dict: From the dotted name of each module ('' for all of ``model``) to its count. Convolutions and matrix
+        products count; element-wise work, normalisation and pooling do not, as in the papers' tables.
     """
     # Fused attention kernels hide their products from the counter on some devices; the plain form shows them.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(mods=model, display=False, depth=None) as counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, depth=None) as counter:
         call()
     root = type(model).__name__
     counts = {'': counter.get_total_flops() / 2}
     for name, operators in counter.get_flop_counts().items():
         if name.startswith(root + '.'):
             counts[name[len(root) + 1:]] = sum(operators.values()) / 2
+    _fill_containers(model, '', counts)
     return counts
+
+
+def _fill_containers(module: nn.Module, name: str, counts: Dict[str, float]) -> float:
+    """Count of a module; one that is never called itself (a list, a head by its own methods) holds its children's."""
+    children = sum(_fill_containers(child, f'{name}.{key}' if name else key, counts)
+                   for key, child in module.named_children())
+    return counts.setdefault(name, children)
 
 
 class Timing(NamedTuple):

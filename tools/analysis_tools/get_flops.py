@@ -40,15 +40,15 @@ def main():
     model = build_model(cfg.model, cfg.default_scope)
     macs = count_macs(model, network_call(model, torch.zeros(1, 3, *args.shape)))
 
-    console = Console()
+    console = Console(width=120)
     height, width = args.shape
-    table = Table(title=f'{args.config}: one image of {height} x {width} pixels', title_justify='left')
+    table = Table(title=f'{args.config}, {height} x {width} pixels', title_justify='left')
     table.add_column('module')
     for column in ('GMACs', 'share', 'parameters, M'):
         table.add_column(column, justify='right')
     for name, module in model.named_modules():
         level = name.count('.') + 1 if name else 0
-        if name not in macs or level > args.depth:
+        if not macs[name] or level > args.depth:
             continue
         parameters = sum(p.numel() for p in module.parameters()) / 1e6
         table.add_row('  ' * level + (name.rpartition('.')[2] or type(model).__name__), f'{macs[name] / 1e9:.3f}',
