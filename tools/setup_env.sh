@@ -44,12 +44,12 @@ setup_env() {
             || fail "$base can create no virtual environment; install its venv module (Debian: apt install python3-venv)"
     fi
     # shellcheck disable=SC2086  # two requirements, or more
-    "$python" -m pip install -q --disable-pip-version-check $torch
-    "$python" -m pip install -q --disable-pip-version-check -e '.[onedl,tests]'
+    "$python" -m pip install -qq --disable-pip-version-check $torch
+    "$python" -m pip install -qq --disable-pip-version-check -e '.[onedl,tests]'
     # Two builds of OpenCV come in as dependencies; the one for desktops needs libraries that servers lack.
     if ! "$python" -c 'import cv2' 2>/dev/null; then
-        "$python" -m pip uninstall -q -y opencv-python
-        "$python" -m pip install -q --disable-pip-version-check --force-reinstall --no-deps opencv-python-headless
+        "$python" -m pip uninstall -qq -y opencv-python
+        "$python" -m pip install -qq --disable-pip-version-check --force-reinstall --no-deps opencv-python-headless
     fi
     "$python" - <<'PY' || fail "the packages in .venv do not work together; remove .venv and run this again"
 import torch, torchvision

@@ -12,21 +12,36 @@ data_root = 'data/mini_coco/'
 classes = ('circle', 'rectangle', 'triangle', 'star', 'cross')
 scale = (256, 256)
 channels = 64
+# Without pre-trained weights, necks and heads learn much faster with normalisation.
+norm_cfg = dict(type='BN')
 
 # Levels of stride 8 to 32 are enough for the set's objects and spare the costly finest one.
-roi_extractor = dict(out_channels=channels, featmap_strides=[8, 16, 32], finest_scale=28)
+roi_extractor = dict(out_channels=channels, featmap_strides=[8, 16, 32], finest_scale=56)
 model = dict(
     backbone=dict(arch='b0', out_indices=(2, 3, 4)),
-    neck=dict(in_channels=[32, 64, 128], out_channels=channels, num_outs=4),
+    neck=dict(in_channels=[32, 64, 128], out_channels=channels, num_outs=4, norm_cfg=norm_cfg),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,
         anchor_generator=dict(scales=[4], strides=[8, 16, 32, 64])),
     roi_head=dict(
         bbox_roi_extractor=roi_extractor,
-        bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=len(classes)),
+        bbox_head=dict(
+            type='ConvFCBBoxHead',
+            num_shared_fcs=1,
+            num_shared_convs=2,
+            in_channels=channels,
+            conv_out_channels=channels,
+            fc_out_channels=256,
+            num_classes=len(classes),
+            norm_cfg=norm_cfg),
         mask_roi_extractor=roi_extractor,
-        mask_head=dict(in_channels=channels, num_convs=2, conv_out_channels=channels, num_classes=len(classes))),
+        mask_head=dict(
+            in_channels=channels,
+            num_convs=2,
+            conv_out_channels=channels,
+            num_classes=len(classes),
+            norm_cfg=norm_cfg)),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
@@ -37,7 +52,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -47,7 +62,7 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 dataset = dict(data_root=data_root, metainfo=dict(classes=classes))
-train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(pipeline=train_pipeline, **dataset))
+train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(pipeline=train_pipeline, **dataset))
 val_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(pipeline=test_pipeline, **dataset))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
@@ -60,6 +75,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
          convert_to_iter_based=True),
 ]
-optim_wrapper = dict(optimizer=dict(lr=0.002), clip_grad=dict(max_norm=10))
+optim_wrapper = dict(optimizer=dict(lr=0.0015), clip_grad=dict(max_norm=10))
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(logger=dict(interval=10))

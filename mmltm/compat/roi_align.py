@@ -15,7 +15,8 @@ AVERAGE = 1
 
 
 def _check_rois(rois: Tensor, aligned: bool) -> None:
-    """Refuse what torchvision's CPU kernel would answer with memory errors; the CUDA kernel is safe."""
+    """Refuse what torchvision's CPU kernel would answer by reading or allocating out of bounds."""
+    # Other devices' kernels stay within bounds, and a check would wait for the device.
     if rois.device.type != 'cpu':
         return
     good = rois.isfinite().all(1)

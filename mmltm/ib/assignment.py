@@ -68,15 +68,19 @@ def soft_assignment(features: Tensor, centroids: Tensor, beta: float = 1.0, norm
         raise ValueError(f'features of shape {tuple(features.shape)} do not match centroids of shape '
                          f'{tuple(centroids.shape)}')
     features, centroids = features.flatten(1), centroids.flatten(1)
-    if normalize:
-        features, centroids = F.normalize(features), F.normalize(centroids)
     if present is None:
         present = torch.ones(centroids.shape[0], dtype=torch.bool, device=centroids.device)
+    if normalize:
+        features, centroids = F.normalize(features), F.normalize(centroids)
     reference = present.to(centroids.dtype) @ centroids / present.sum().clamp_min(1)
-    features, centroids = features - reference, centroids - reference
-    logits = beta * (2 * features @ centroids.T - centroids.square().sum(1))
+    return assign_to_centroids(features - reference, centroids - reference, beta, present)
+
+
+def assign_to_centroids(features: Tensor, centroids: Tensor, beta: float, present: Tensor) -> Tensor:
+    """phi of (n, F) features and (C, F) centroids that share no large offset, see :func:`soft_assignment`."""
+    logits = 2 * features @ centroids.T - centroids.norm(dim=1).square()
     # The lowest number, not -inf: a row of -inf alone would become NaN.
-    logits = logits.masked_fill(~present, torch.finfo(logits.dtype).min)
+    logits = (beta * logits).masked_fill(~present, torch.finfo(logits.dtype).min)
     return logits.softmax(1) * present
 
 

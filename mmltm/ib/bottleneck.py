@@ -9,7 +9,7 @@ value and in gradient, and nothing is infinite or NaN. Clamping loosens no proof
 Theorem 3.1 holds with any C0 so obtained, up to C times that smallest number.
 """
 
-from typing import Tuple
+from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,54 @@ def mutual_information(joint: Tensor) -> Tensor:
     """Mutual information, sum_ab p(a, b) log(p(a, b) / (p(a) p(b))), of a (A, B) joint distribution."""
     log_marginals = log_probability(joint.sum(1, keepdim=True)) + log_probability(joint.sum(0))
     return (joint * (log_probability(joint) - log_marginals)).sum()
+
+
+class BottleneckSums(NamedTuple):
+    """All that IB and IBB need to know of some samples, as sums, which add up over batches and ranks.
+
+    A sample weighs w_i = sum_y p_i(y), one as a rule.
+
+    Attributes:
+        mass (Tensor): sum_i w_i.
+        joint_input (Tensor): (C, B), sum_i w_i phi(X~_i, a) phi(X_i, b).
+        joint_label (Tensor): (C, C), sum_i phi(X~_i, a) p_i(y).
+        inputs (Tensor): (B,), sum_i w_i phi(X_i, b).
+        log_inputs (Tensor): (B,), sum_i w_i log phi(X_i, b).
+        certainty (Tensor): sum_i w_i sum_b phi(X_i, b) log phi(X_i, b).
+    """
+    mass: Tensor
+    joint_input: Tensor
+    joint_label: Tensor
+    inputs: Tensor
+    log_inputs: Tensor
+    certainty: Tensor
+
+    @classmethod
+    def of(cls, phi_merged: Tensor, phi_input: Tensor, p: Tensor) -> 'BottleneckSums':
+        """Of samples with soft assignments (n, C) and (n, B) and target distributions (n, C)."""
+        check_rows(phi_merged=phi_merged, phi_input=phi_input, targets=p)
+        weights, log_input = p.sum(1), log_probability(phi_input)
+        return cls(
+            mass=weights.sum(),
+            joint_input=phi_merged.T @ (weights[:, None] * phi_input),
+            joint_label=phi_merged.T @ p,
+            inputs=weights @ phi_input,
+            log_inputs=weights @ log_input,
+            certainty=weights @ (phi_input * log_input).sum(1))
+
+    def ib_loss(self) -> Tuple[Tensor, Tensor, Tensor]:
+        """IB, I(X~, X) and I(X~, Y), see :func:`ib_loss`."""
+        merged_input = mutual_information(self.joint_input / self.mass)
+        merged_label = mutual_information(self.joint_label / self.mass)
+        return merged_input - merged_label, merged_input, merged_label
+
+    def ib_bound(self, q: Tensor) -> Tuple[Tensor, Tensor]:
+        """IBB and C0, see :func:`ib_bound`."""
+        if q.shape != self.joint_label.shape:
+            raise ValueError(f'q of shape {tuple(q.shape)} does not match targets over {len(self.joint_label)} classes')
+        label_term = (self.joint_label / self.mass * log_probability(q)).sum()
+        c0 = (self.inputs / self.mass) @ (self.log_inputs / self.mass)
+        return self.certainty / self.mass - label_term, c0
 
 
 @full_precision
@@ -46,12 +94,7 @@ def ib_loss(phi_merged: Tensor, phi_input: Tensor, targets: Tensor) -> Tuple[Ten
     Raises:
         ValueError: Bad targets, none at all, or another number of them than of assignments.
     """
-    p = target_distribution(targets, phi_merged.shape[1]).to(phi_merged.dtype)
-    check_rows(phi_merged=phi_merged, phi_input=phi_input, targets=p)
-    shares = target_shares(p)
-    merged_input = mutual_information(phi_merged.T @ (shares.sum(1, keepdim=True) * phi_input))
-    merged_label = mutual_information(phi_merged.T @ shares)
-    return merged_input - merged_label, merged_input, merged_label
+    return BottleneckSums.of(phi_merged, phi_input, _some_targets(targets, phi_merged)).ib_loss()
 
 
 @full_precision
@@ -75,27 +118,23 @@ def ib_bound(phi_merged: Tensor, phi_input: Tensor, targets: Tensor, q: Tensor) 
     Raises:
         ValueError: Bad targets, none at all, or another number of them than of assignments.
     """
-    p = target_distribution(targets, phi_merged.shape[1]).to(phi_merged.dtype)
-    check_rows(phi_merged=phi_merged, phi_input=phi_input, targets=p)
-    shares = target_shares(p)
-    weights = shares.sum(1)
-    log_input = log_probability(phi_input)
-    input_term = weights @ (phi_input * log_input).sum(1)
-    label_term = (phi_merged * label_scores(shares, q)).sum()
-    c0 = (weights @ phi_input) @ (weights @ log_input)
-    return input_term - label_term, c0
+    return BottleneckSums.of(phi_merged, phi_input, _some_targets(targets, phi_merged)).ib_bound(q)
+
+
+def _some_targets(targets: Tensor, phi: Tensor) -> Tensor:
+    p = target_distribution(targets, phi.shape[1]).to(phi.dtype)
+    if not p.sum() > 0:
+        raise ValueError(f'targets of shape {tuple(p.shape)}: no sample has a target')
+    return p
 
 
 def label_scores(p: Tensor, q: Tensor) -> Tensor:
-    """Label score of every class for every sample, l_ia = sum_y p_i(y) log Q(a|y), (n, C)."""
-    if q.shape != (p.shape[1], p.shape[1]):
+    """Label score of every class for every sample, l_ia = sum_y p_i(y) log Q(a|y), (n, C).
+
+    Args:
+        p (Tensor): (n, k) target shares of all classes, or of those that have any.
+        q (Tensor): (C, k) Q(a|y) of the same classes y.
+    """
+    if q.shape[1] != p.shape[1]:
         raise ValueError(f'q of shape {tuple(q.shape)} does not match targets over {p.shape[1]} classes')
     return p @ log_probability(q).T
-
-
-def target_shares(p: Tensor) -> Tensor:
-    """Targets divided by their total mass, (n, C): p_i(y) / n as a rule; row sums weigh the samples."""
-    total = p.sum()
-    if not total > 0:
-        raise ValueError(f'targets of shape {tuple(p.shape)}: no sample has a target')
-    return p / total

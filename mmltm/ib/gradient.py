@@ -43,21 +43,24 @@ def bound_direction(merged: Tensor, phi_merged: Tensor, centroids: Tensor, q: Te
     """
     p = target_distribution(targets, centroids.shape[0]).to(merged.dtype)
     check_rows(merged=merged, phi_merged=phi_merged, targets=p)
-    scores = label_scores(p, q)
-    weights = phi_merged * (scores - (phi_merged * scores).sum(1, keepdim=True))
     anchors = centroids.flatten(1)
     if normalize:
         anchors = F.normalize(anchors)
     # The weights of a sample sum to zero, hence any point may be subtracted from the centroids; one in their
     # middle keeps a large common offset out of the rounding errors.
-    direction = weights @ (anchors - phi_merged.mean(0) @ anchors)
+    direction = score_direction(phi_merged, label_scores(p, q), anchors - phi_merged.mean(0) @ anchors)
     if normalize:
-        direction = _through_normalization(direction, merged.flatten(1))
+        direction = through_normalization(direction, merged.flatten(1))
     return direction.view_as(merged)
 
 
-def _through_normalization(direction: Tensor, features: Tensor) -> Tensor:
-    """Product of (n, F) directions with the Jacobian of x -> x / ||x||."""
+def score_direction(phi: Tensor, scores: Tensor, centroids: Tensor) -> Tensor:
+    """sum_a phi_ia (l_ia - sum_b phi_ib l_ib) c_a, (n, F), from scores l (n, C) and centroids (C, F)."""
+    return (phi * (scores - (phi * scores).sum(1, keepdim=True))) @ centroids
+
+
+def through_normalization(direction: Tensor, features: Tensor) -> Tensor:
+    """Product of (n, F) directions with the Jacobian of x -> x / ||x||; zero for a zero feature."""
     norm = features.norm(dim=1, keepdim=True)
     inverse = torch.where(norm > 0, 1 / norm, 0)
     unit = features * inverse
@@ -85,8 +88,13 @@ def average_mask_gradient(tokens: Tensor, direction: Tensor, targets: Tensor, be
     if tokens.shape[0] != direction.shape[0] or tokens.shape[2] != direction.shape[2]:
         raise ValueError(f'tokens of shape {tuple(tokens.shape)} do not match merged tokens of shape '
                          f'{tuple(direction.shape)}')
-    total = target_distribution(targets).sum().clamp_min(torch.finfo(tokens.dtype).tiny)
-    return torch.einsum('ind,ipd->np', tokens, direction) * (-2 * beta / total)
+    return weighted_products(tokens, direction, beta, target_distribution(targets).sum())
+
+
+def weighted_products(tokens: Tensor, direction: Tensor, beta: float, mass: Tensor) -> Tensor:
+    """-2 beta / mass sum_i Z_i V_i^T, (N, P), from (n, N, D) and (n, P, D)."""
+    channels_last = tokens.transpose(0, 1).flatten(1), direction.transpose(0, 1).flatten(1)
+    return channels_last[0] @ channels_last[1].T * (-2 * beta / mass.clamp_min(torch.finfo(tokens.dtype).tiny))
 
 
 @full_precision

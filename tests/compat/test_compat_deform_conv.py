@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from mmcv import _ext as ext
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2dPack, deform_conv2d, modulated_deform_conv2d
 
 # kernel, stride, padding, dilation, groups, deform_groups
@@ -93,6 +94,22 @@ def test_gradient_of_one_input_alone(trained):
     tensors[trained].requires_grad_()
     deform_conv2d(*tensors, *geometry, False, 2).square().sum().backward()
     torch.testing.assert_close(tensors[trained].grad, everything[trained].grad, atol=0, rtol=0)
+
+
+def test_gradients_add_to_what_is_there():
+    inputs, offset, weight = torch.tensor([[[[2.]]]]), torch.zeros(1, 2, 1, 1), torch.tensor([[[[3.]]]])
+    grad_output, buffer = torch.tensor([[[[5.]]]]), torch.zeros(0)
+    geometry = dict(kW=1, kH=1, dW=1, dH=1, padW=0, padH=0, dilationW=1, dilationH=1, group=1,
+                    deformable_group=1, im2col_step=1)
+    grad_inputs, grad_offset, grad_weight = map(torch.ones_like, (inputs, offset, weight))
+    ext.deform_conv_backward_input(
+        inputs, offset, grad_output, grad_inputs, grad_offset, weight, buffer, **geometry)
+    ext.deform_conv_backward_parameters(
+        inputs, offset, grad_output, grad_weight, buffer, buffer, scale=0.5, **geometry)
+    assert grad_inputs.item() == 1 + 3 * 5
+    assert grad_weight.item() == 1 + 0.5 * 2 * 5
+    # The value falls off by 2 a cell on all sides of the only cell; what counts is the slope to the right.
+    assert grad_offset.flatten().tolist() == [1 - 2 * 3 * 5] * 2
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), float('-inf')])

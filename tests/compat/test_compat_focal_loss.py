@@ -63,12 +63,13 @@ def test_softmax_loss(gamma, weighted):
     compare(softmax_focal_loss, reference_softmax, target, gamma, weight)
 
 
-def test_softmax_loss_ignores_negative_targets():
+@pytest.mark.parametrize('gamma', GAMMAS)
+def test_softmax_loss_ignores_negative_targets(gamma):
     torch.manual_seed(0)
     logits, target = torch.randn(4, 3, requires_grad=True), torch.tensor([0, -1, 2, -100])
     for weight in (None, torch.rand(3)):
-        output = softmax_focal_loss(logits, target, 2.0, 0.25, weight, 'none')
-        total = softmax_focal_loss(logits, target, 2.0, 0.25, weight, 'sum')
+        output = softmax_focal_loss(logits, target, gamma, 0.25, weight, 'none')
+        total = softmax_focal_loss(logits, target, gamma, 0.25, weight, 'sum')
         gradient = torch.autograd.grad(total, logits)[0]
         assert (output == 0).tolist() == [False, True, False, True]
         assert (gradient == 0).all(1).tolist() == [False, True, False, True]

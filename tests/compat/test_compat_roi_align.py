@@ -119,13 +119,14 @@ def test_gradient_adds_to_what_is_there():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_rounds_only_the_result(dtype):
+@pytest.mark.parametrize('autocast', [True, False])
+def test_half_precision_rounds_only_the_result(dtype, autocast):
     torch.manual_seed(0)
     features = torch.randn(1, 2, 9, 9).to(dtype).requires_grad_()
     single = features.detach().float().requires_grad_()
     rois = random_rois(6, 1, 9, 9).to(dtype)
     pool = RoIAlign((2, 2))
-    with torch.autocast('cpu', dtype):
+    with torch.autocast('cpu', dtype, enabled=autocast):
         output = pool(features, rois)
     expected = pool(single, rois.float())
     assert output.dtype == dtype

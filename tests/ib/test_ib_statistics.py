@@ -247,7 +247,7 @@ def test_bad_input_names_the_layer_and_changes_nothing(case):
             (case.merged, case.targets + 1, 'targets .* class index 4 is outside the 4 classes'),
             (case.merged, torch.rand(48, 5), 'distributions over 5 classes, but there are 4'),
             (case.merged[:0], case.targets[:0], r'targets: empty batch, shape \(0,\)'),
-            (case.merged, case.targets[:-1], r'merged \(48, 3, 4\), targets \(47, 4\)'),
+            (case.merged, case.targets[:-1], r'features \(48, 3, 4\), targets \(47, 4\)'),
             (case.merged[:, :2], case.targets, r'\(48, 2, 4\) do not match centroids of shape \(4, 3, 4\)'),
             (broken, case.targets, r'NaN or infinite values in a tensor of shape \(48, 3, 4\)')):
         with pytest.raises(ValueError, match=layer + '.*' + message):

@@ -1,0 +1,245 @@
+"""Class centroids of one layer's features, streamed through an epoch."""
+
+from contextlib import contextmanager
+from typing import Iterator, Optional, Tuple, Union
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .assignment import assign_to_centroids
+from .inputs import check_batch, check_rows, full_precision
+from .projection import orthogonal_projection, principal_projection
+from .ranks import sum_over_ranks
+from .targets import BatchTargets
+
+
+class ClassCentroids(nn.Module):
+    """Class means of the features of the last epoch, the soft assignment to them, and the sums of this epoch.
+
+    Features are P tokens of D channels, projected to d channels (:meth:`project`). A training step calls
+    :meth:`update`, the end of an epoch :meth:`finish_epoch`. All state is in float32 buffers, 8 C (P d + 1) + 4 D d
+    bytes.
+
+    Between two calls of :meth:`finish_epoch` every rank has sums of its own. Hence train with
+    ``broadcast_buffers=False`` (the default of mmengine, not of PyTorch), and call :meth:`synchronize` before
+    saving a checkpoint in mid-epoch.
+
+    Args:
+        num_classes (int): C.
+        num_tokens (int): P.
+        embed_dims (int): D, channels of a token.
+        stat_dim (int, optional): d, channels left by the projection. None, D or more: exact. Defaults to 16.
+        beta (float): Inverse temperature of phi. Defaults to 1.0, as in the paper.
+        normalize (bool): L2-normalise features and centroids before distances. Defaults to False.
+        center (bool): Subtract the mean of all samples before that, without which normalised features that share
+            a large offset all point the same way. Defaults to False.
+        seed (int): Of the projection. Defaults to 0.
+        name (str): What error messages call the layer. Defaults to ''.
+
+    Attributes:
+        centroids (Tensor): (C, P, d) class means, of the last epoch with the class; zero if never seen.
+        counts (Tensor): (C,) samples behind them.
+    """
+
+    def __init__(self,
+                 num_classes: int,
+                 num_tokens: int,
+                 embed_dims: int,
+                 stat_dim: Optional[int] = 16,
+                 beta: float = 1.0,
+                 normalize: bool = False,
+                 center: bool = False,
+                 seed: int = 0,
+                 name: str = '') -> None:
+        super().__init__()
+        self.num_classes, self.beta, self.normalize, self.center = num_classes, beta, normalize, center
+        self.name = name
+        if stat_dim is None or stat_dim >= embed_dims:
+            stat_dim, projection = embed_dims, None
+        else:
+            projection = orthogonal_projection(embed_dims, stat_dim, seed)
+        self.register_buffer('projection', projection)
+        self.register_buffer('centroids', torch.zeros(num_classes, num_tokens, stat_dim))
+        self.register_buffer('counts', torch.zeros(num_classes))
+        self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
+        self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
+
+    @property
+    def started(self) -> bool:
+        """Whether any sample has been seen. Asking makes the host wait for the device."""
+        return bool(self.counts.any() or self.epoch_counts.any())
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all buffers, in bytes."""
+        return sum(buffer.nbytes for buffer in self.buffers())
+
+    @full_precision
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens in the space of the statistics, (..., D) to (..., d). Linear: it commutes with merging."""
+        return tokens if self.projection is None else tokens @ self.projection.to(tokens.dtype)
+
+    @torch.no_grad()
+    @full_precision
+    def fit_projection(self, tokens: Tensor) -> None:
+        """Replace the random projection by the principal directions of ``tokens`` over all ranks. Collective.
+
+        Meant to be called once, on a first batch, where the features are not about to change much
+        (pre-trained weights). On convolutional features of photographs, 144 channels to 16, the mask gradient
+        then had a cosine of 0.99 and more with the exact one; with random projections it had 0.5 to 0.95, and
+        less where phi is sharp. Only where all directions are equally strong is a random one as good.
+        Statistics start anew, as they belong to the old space. Nothing happens without projection.
+
+        Args:
+            tokens (Tensor): (..., D).
+        """
+        if self.projection is None:
+            return
+        with self._naming_layer():
+            check_batch('tokens', tokens)
+        tokens = tokens.flatten(0, -2)
+        count, mean = tokens.new_tensor(float(len(tokens))), tokens.sum(0)
+        sum_over_ranks(count, mean)
+        tokens = tokens - mean / count
+        covariance = tokens.T @ tokens
+        sum_over_ranks(covariance)
+        self.projection.copy_(principal_projection(covariance, self.projection.shape[1]))
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Forget all samples."""
+        for buffer in (self.centroids, self.counts, *self._epoch_sums):
+            buffer.zero_()
+
+    @property
+    def _epoch_sums(self) -> Tuple[Tensor, ...]:
+        return self.epoch_features, self.epoch_counts
+
+    @torch.no_grad()
+    def restart_epoch(self) -> None:
+        """Drop the sums of an epoch that is about to begin again."""
+        for total in self._epoch_sums:
+            total.zero_()
+
+    @full_precision
+    def assign(self, features: Tensor) -> Tensor:
+        """phi of features (n, P, d) over the classes that have a centroid, (n, C). Differentiable."""
+        features, anchors = self._aligned(features)
+        return self._assign(features, anchors)
+
+    def _assign(self, features: Tensor, anchors: Tensor) -> Tensor:
+        if self.normalize:
+            features = F.normalize(features)
+        return assign_to_centroids(features, anchors, self.beta, present=self.counts > 0)
+
+    def _aligned(self, features: Tensor) -> Tuple[Tensor, Tensor]:
+        """Features (n, P d) about the origin, and centroids (C, P d) also normalised, if so asked.
+
+        Without normalisation moving the origin changes no distance, but keeps a large common offset out of the
+        rounding errors.
+        """
+        features, anchors = features.flatten(1), self.centroids.flatten(1)
+        if self.center or not self.normalize:
+            mean = self.counts @ anchors / self.counts.sum().clamp_min(torch.finfo(anchors.dtype).tiny)
+            features, anchors = features - mean, anchors - mean
+        return features, F.normalize(anchors) if self.normalize else anchors
+
+    @torch.no_grad()
+    def update(self, features: Tensor, targets: Union[Tensor, BatchTargets]) -> None:
+        """Add a batch to the sums of this epoch.
+
+        Args:
+            features (Tensor): (n, P, d) projected features.
+            targets (Tensor): (n,) class indices or (n, C) distributions.
+
+        Raises:
+            ValueError: Empty batch, non-finite features, bad targets, wrong shapes. Names the layer.
+        """
+        self.accumulate(features, self._checked(features, targets))
+
+    @torch.no_grad()
+    @full_precision
+    def accumulate(self, features: Tensor, targets: BatchTargets) -> None:
+        """:meth:`update` without its checks, for callers that make them once for many layers."""
+        self._accumulate(features, targets)
+
+    def _accumulate(self, features: Tensor, targets: BatchTargets) -> None:
+        shares = targets.shares.to(features.dtype)
+        sums = (shares.T @ features.flatten(1)).unflatten(1, self.centroids.shape[1:])
+        self.epoch_features.index_add_(0, targets.classes, sums)
+        self.epoch_counts.index_add_(0, targets.classes, shares.sum(0))
+
+    def _checked(self, features: Tensor, targets: Union[Tensor, BatchTargets]) -> BatchTargets:
+        with self._naming_layer():
+            targets = BatchTargets.of(targets, self.num_classes)
+            check_rows(features=features, targets=targets.shares)
+            check_batch('features', features)
+            if features.shape[1:] != self.centroids.shape[1:]:
+                raise ValueError(f'features of shape {tuple(features.shape)} do not match centroids of shape '
+                                 f'{tuple(self.centroids.shape)}')
+        return targets
+
+    @torch.no_grad()
+    def finish_epoch(self) -> None:
+        """Turn the sums of this epoch, over all ranks, into statistics. Collective: every rank must call it.
+
+        A class that did not occur keeps what it had.
+        """
+        sum_over_ranks(*self._epoch_sums)
+        self._finish()
+        self.restart_epoch()
+
+    def _finish(self) -> None:
+        occurs = self.epoch_counts > 0
+        means = self.epoch_features / torch.where(occurs, self.epoch_counts, 1)[:, None, None]
+        self.centroids.copy_(torch.where(occurs[:, None, None], means, self.centroids))
+        self.counts.copy_(torch.where(occurs, self.epoch_counts, self.counts))
+
+    @torch.no_grad()
+    def synchronize(self) -> None:
+        """Give every rank an equal share of the sums of this epoch. Collective: every rank must call it.
+
+        A checkpoint holds the state of one rank. After this call it can be loaded on as many ranks and
+        continue the epoch, and so can the run that saved it. With one rank nothing changes.
+        """
+        for total in self._epoch_sums:
+            total /= sum_over_ranks(total)
+
+    def mismatch(self, state_dict: dict, prefix: str = '') -> Optional[str]:
+        """Why the statistics in a state dict, if any, are not those of such a layer, in one line, or None."""
+        shaped = {'centroids': 'classes, tokens, channels', 'projection': 'channels before, after'}
+        if prefix + 'centroids' not in state_dict:
+            return None
+        for key, axes in shaped.items():
+            saved, own = (None if tensor is None else tuple(tensor.shape)
+                          for tensor in (state_dict.get(prefix + key), getattr(self, key)))
+            if saved != own:
+                return (f'statistics of layer {prefix.rstrip(".") or self.name}: {key} ({axes}) of shape '
+                        f'{saved} in the checkpoint, {own} in the model')
+        return None
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
+                              error_msgs) -> None:
+        """All or nothing: statistics of another layer are reported as an error and none of them is loaded."""
+        message = self.mismatch(state_dict, prefix)
+        if message:
+            error_msgs.append(message)
+        else:
+            super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+
+    @contextmanager
+    def _naming_layer(self) -> Iterator[None]:
+        """Put the name of the layer before the message of a ValueError."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f'statistics of layer {self.name}: {error}') from None
+
+    def extra_repr(self) -> str:
+        classes, tokens, channels = self.centroids.shape
+        return (f'classes={classes}, tokens={tokens}, channels={channels}, exact={self.projection is None}, '
+                f'beta={self.beta}, normalize={self.normalize}, {self.nbytes / 1e6:.1f} MB')
