@@ -73,15 +73,15 @@ def soft_assignment(features: Tensor, centroids: Tensor, beta: float = 1.0, norm
     if normalize:
         features, centroids = F.normalize(features), F.normalize(centroids)
     reference = present.to(centroids.dtype) @ centroids / present.sum().clamp_min(1)
-    return assign_to_centroids(features - reference, centroids - reference, beta, present)
+    features, centroids = features - reference, centroids - reference
+    return assign_by_products(features @ centroids.T, centroids.norm(dim=1).square(), beta, present)
 
 
-def assign_to_centroids(features: Tensor, centroids: Tensor, beta: float, present: Tensor) -> Tensor:
-    """phi of (n, F) features and (C, F) centroids that share no large offset, see :func:`soft_assignment`."""
-    logits = 2 * features @ centroids.T - centroids.norm(dim=1).square()
+def assign_by_products(products: Tensor, squared_norms: Tensor, beta: float, present: Tensor) -> Tensor:
+    """phi, (n, C), from <F_i, c_a> (n, C) and ||c_a||^2 (C,), see :func:`soft_assignment`."""
+    logits = beta * (2 * products - squared_norms)
     # The lowest number, not -inf: a row of -inf alone would become NaN.
-    logits = (beta * logits).masked_fill(~present, torch.finfo(logits.dtype).min)
-    return logits.softmax(1) * present
+    return logits.masked_fill(~present, torch.finfo(logits.dtype).min).softmax(1) * present
 
 
 @full_precision

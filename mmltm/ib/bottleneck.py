@@ -36,7 +36,7 @@ class BottleneckSums(NamedTuple):
     Attributes:
         mass (Tensor): sum_i w_i.
         joint_input (Tensor): (C, B), sum_i w_i phi(X~_i, a) phi(X_i, b).
-        joint_label (Tensor): (C, C), sum_i phi(X~_i, a) p_i(y).
+        joint_label (Tensor): (C, k), sum_i phi(X~_i, a) p_i(y), of all classes y, or of those that occur.
         inputs (Tensor): (B,), sum_i w_i phi(X_i, b).
         log_inputs (Tensor): (B,), sum_i w_i log phi(X_i, b).
         certainty (Tensor): sum_i w_i sum_b phi(X_i, b) log phi(X_i, b).
@@ -50,7 +50,7 @@ class BottleneckSums(NamedTuple):
 
     @classmethod
     def of(cls, phi_merged: Tensor, phi_input: Tensor, p: Tensor) -> 'BottleneckSums':
-        """Of samples with soft assignments (n, C) and (n, B) and target distributions (n, C)."""
+        """Of samples with soft assignments (n, C) and (n, B) and target shares (n, k)."""
         check_rows(phi_merged=phi_merged, phi_input=phi_input, targets=p)
         weights, log_input = p.sum(1), log_probability(phi_input)
         return cls(
@@ -68,9 +68,10 @@ class BottleneckSums(NamedTuple):
         return merged_input - merged_label, merged_input, merged_label
 
     def ib_bound(self, q: Tensor) -> Tuple[Tensor, Tensor]:
-        """IBB and C0, see :func:`ib_bound`."""
+        """IBB and C0, see :func:`ib_bound`, from Q(a|y), (C, k)."""
         if q.shape != self.joint_label.shape:
-            raise ValueError(f'q of shape {tuple(q.shape)} does not match targets over {len(self.joint_label)} classes')
+            raise ValueError(f'q of shape {tuple(q.shape)} does not match assignments and targets of shape '
+                             f'{tuple(self.joint_label.shape)}')
         label_term = (self.joint_label / self.mass * log_probability(q)).sum()
         c0 = (self.inputs / self.mass) @ (self.log_inputs / self.mass)
         return self.certainty / self.mass - label_term, c0

@@ -8,7 +8,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .assignment import assign_to_centroids
+from .assignment import assign_by_products
+from .gradient import inverse
 from .inputs import check_batch, check_rows, full_precision
 from .projection import orthogonal_projection, principal_projection
 from .ranks import sum_over_ranks
@@ -65,6 +66,8 @@ class ClassCentroids(nn.Module):
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
         self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
+        self._frame_cache: Tuple[Tensor, ...] = ()
+        self._frame_stamp: tuple = ()
 
     @property
     def started(self) -> bool:
@@ -127,25 +130,34 @@ class ClassCentroids(nn.Module):
     @full_precision
     def assign(self, features: Tensor) -> Tensor:
         """phi of features (n, P, d) over the classes that have a centroid, (n, C). Differentiable."""
-        features, anchors = self._aligned(features)
-        return self._assign(features, anchors)
+        return self._assign(*self._aligned(features))
 
     def _assign(self, features: Tensor, anchors: Tensor) -> Tensor:
-        if self.normalize:
-            features = F.normalize(features)
-        return assign_to_centroids(features, anchors, self.beta, present=self.counts > 0)
+        norms = self._frame()[1]
+        if not self.normalize:
+            return assign_by_products(features @ anchors.T, norms.square(), self.beta, self.counts > 0)
+        products = F.normalize(features) @ anchors.T * inverse(norms)
+        return assign_by_products(products, (norms > 0).to(norms), self.beta, self.counts > 0)
 
     def _aligned(self, features: Tensor) -> Tuple[Tensor, Tensor]:
-        """Features (n, P d) about the origin, and centroids (C, P d) also normalised, if so asked.
+        """Features (n, P d) and centroids (C, P d), about the origin.
 
         Without normalisation moving the origin changes no distance, but keeps a large common offset out of the
         rounding errors.
         """
-        features, anchors = features.flatten(1), self.centroids.flatten(1)
-        if self.center or not self.normalize:
+        mean = self._frame()[0]
+        return features.flatten(1) - mean, self.centroids.flatten(1) - mean
+
+    def _frame(self) -> Tuple[Tensor, Tensor]:
+        """Origin (P d,) and norms of the centroids about it (C,): the same for a whole epoch."""
+        stamp = (id(self.centroids), self.centroids._version, self.counts._version)
+        if self._frame_stamp != stamp:
+            anchors = self.centroids.flatten(1)
             mean = self.counts @ anchors / self.counts.sum().clamp_min(torch.finfo(anchors.dtype).tiny)
-            features, anchors = features - mean, anchors - mean
-        return features, F.normalize(anchors) if self.normalize else anchors
+            if self.normalize and not self.center:
+                mean = torch.zeros_like(mean)
+            self._frame_cache, self._frame_stamp = (mean, (anchors - mean).norm(dim=1)), stamp
+        return self._frame_cache
 
     @torch.no_grad()
     def update(self, features: Tensor, targets: Union[Tensor, BatchTargets]) -> None:

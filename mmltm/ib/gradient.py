@@ -48,23 +48,27 @@ def bound_direction(merged: Tensor, phi_merged: Tensor, centroids: Tensor, q: Te
         anchors = F.normalize(anchors)
     # The weights of a sample sum to zero, hence any point may be subtracted from the centroids; one in their
     # middle keeps a large common offset out of the rounding errors.
-    direction = score_direction(phi_merged, label_scores(p, q), anchors - phi_merged.mean(0) @ anchors)
+    direction = class_weights(phi_merged, label_scores(p, q)) @ (anchors - phi_merged.mean(0) @ anchors)
     if normalize:
         direction = through_normalization(direction, merged.flatten(1))
     return direction.view_as(merged)
 
 
-def score_direction(phi: Tensor, scores: Tensor, centroids: Tensor) -> Tensor:
-    """sum_a phi_ia (l_ia - sum_b phi_ib l_ib) c_a, (n, F), from scores l (n, C) and centroids (C, F)."""
-    return (phi * (scores - (phi * scores).sum(1, keepdim=True))) @ centroids
+def class_weights(phi: Tensor, scores: Tensor) -> Tensor:
+    """Weights of the centroids in V_i, phi_ia (l_ia - sum_b phi_ib l_ib), (n, C), from scores l (n, C)."""
+    return phi * (scores - (phi * scores).sum(1, keepdim=True))
 
 
 def through_normalization(direction: Tensor, features: Tensor) -> Tensor:
     """Product of (n, F) directions with the Jacobian of x -> x / ||x||; zero for a zero feature."""
     norm = features.norm(dim=1, keepdim=True)
-    inverse = torch.where(norm > 0, 1 / norm, 0)
-    unit = features * inverse
-    return (direction - unit * (unit * direction).sum(1, keepdim=True)) * inverse
+    unit = features * inverse(norm)
+    return (direction - unit * (unit * direction).sum(1, keepdim=True)) * inverse(norm)
+
+
+def inverse(norms: Tensor) -> Tensor:
+    """1 / norm, and 0 for a norm of 0."""
+    return torch.where(norms > 0, 1 / norms, 0)
 
 
 @full_precision
@@ -93,8 +97,8 @@ def average_mask_gradient(tokens: Tensor, direction: Tensor, targets: Tensor, be
 
 def weighted_products(tokens: Tensor, direction: Tensor, beta: float, mass: Tensor) -> Tensor:
     """-2 beta / mass sum_i Z_i V_i^T, (N, P), from (n, N, D) and (n, P, D)."""
-    channels_last = tokens.transpose(0, 1).flatten(1), direction.transpose(0, 1).flatten(1)
-    return channels_last[0] @ channels_last[1].T * (-2 * beta / mass.clamp_min(torch.finfo(tokens.dtype).tiny))
+    tokens, direction = (x.transpose(0, 1).flatten(1) for x in (tokens, direction))
+    return tokens @ direction.T * (-2 * beta / mass.clamp_min(torch.finfo(tokens.dtype).tiny))
 
 
 @full_precision

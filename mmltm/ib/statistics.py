@@ -23,7 +23,7 @@ from torch import Tensor
 from .assignment import conditional_from_joint
 from .bottleneck import label_scores
 from .centroids import ClassCentroids
-from .gradient import score_direction, weighted_products, through_normalization
+from .gradient import class_weights, inverse, through_normalization, weighted_products
 from .inputs import check_batch, full_precision
 from .ranks import mean_over_ranks
 from .targets import BatchTargets
@@ -47,16 +47,22 @@ class ClassStatistics(ClassCentroids):
         **kwargs: The same.
 
     Attributes:
-        q (Tensor): (C, C) Q(a|y), columns of the last epoch with class y; uniform for classes never seen.
+        label_q (Tensor): (C, C) rows Q(.|y), of the last epoch with class y; uniform for classes never seen. Labels
+            come first, so that a batch reads and writes the rows of its own classes.
         assigned (Tensor): (C,) sum_i phi(X~_i, a) behind Q; a class with none has no part in the gradient.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         classes = self.num_classes
-        self.register_buffer('q', torch.full((classes, classes), 1 / classes))
+        self.register_buffer('label_q', torch.full((classes, classes), 1 / classes))
         self.register_buffer('assigned', torch.zeros(classes))
-        self.register_buffer('epoch_joint', torch.zeros_like(self.q))
+        self.register_buffer('epoch_joint', torch.zeros_like(self.label_q))
+
+    @property
+    def q(self) -> Tensor:
+        """Q(a|y), (C, C), entry (a, y)."""
+        return self.label_q.T
 
     @property
     def ready(self) -> bool:
@@ -71,7 +77,7 @@ class ClassStatistics(ClassCentroids):
     def reset(self) -> None:
         super().reset()
         self.assigned.zero_()
-        self.q.fill_(1 / self.num_classes)
+        self.label_q.fill_(1 / self.num_classes)
 
     def taking_part(self, phi: Tensor) -> Tensor:
         """phi over the classes that have a Q; rows of zeros while there is none.
@@ -93,11 +99,13 @@ class ClassStatistics(ClassCentroids):
         return self._direction(phi, scores, *self._aligned(merged)).view_as(merged)
 
     def _scores(self, targets: BatchTargets) -> Tensor:
-        return label_scores(targets.shares.to(self.q.dtype), self.q[:, targets.classes])
+        return label_scores(targets.shares.to(self.label_q.dtype), self.label_q[targets.classes].T)
 
     def _direction(self, phi: Tensor, scores: Tensor, features: Tensor, anchors: Tensor) -> Tensor:
-        direction = score_direction(self.taking_part(phi), scores, anchors)
-        return through_normalization(direction, features) if self.normalize else direction
+        weights = class_weights(self.taking_part(phi), scores)
+        if not self.normalize:
+            return weights @ anchors
+        return through_normalization(weights * inverse(self._frame()[1]) @ anchors, features)
 
     def posterior(self, phi: Tensor) -> Tensor:
         """Distribution over the classes without a label, p_i(y) ~ sum_a phi_ia Q(a|y) P(y), (n, C) to (n, C)."""
@@ -179,11 +187,11 @@ class ClassStatistics(ClassCentroids):
 
     def _add(self, merged: Tensor, phi: Tensor, targets: BatchTargets) -> None:
         super()._accumulate(merged, targets)
-        self.epoch_joint.index_add_(1, targets.classes, phi.T @ targets.shares.to(phi.dtype))
+        self.epoch_joint.index_add_(0, targets.classes, targets.shares.to(phi.dtype).T @ phi)
 
     def _finish(self) -> None:
         super()._finish()
         # Nothing was assigned in an epoch that began without centroids.
-        columns = self.epoch_joint.sum(0) > 0
-        self.q.copy_(torch.where(columns, conditional_from_joint(self.epoch_joint), self.q))
-        self.assigned.copy_(torch.where(columns.any(), self.epoch_joint.sum(1), self.assigned))
+        labels = self.epoch_joint.sum(1) > 0
+        self.label_q.copy_(torch.where(labels[:, None], conditional_from_joint(self.epoch_joint.T).T, self.label_q))
+        self.assigned.copy_(torch.where(labels.any(), self.epoch_joint.sum(0), self.assigned))

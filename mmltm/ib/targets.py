@@ -37,8 +37,3 @@ class BatchTargets(NamedTuple):
 
     def to(self, device: torch.device) -> 'BatchTargets':
         return BatchTargets(self.classes.to(device), self.shares.to(device))
-
-    def dense(self, num_classes: int) -> Tensor:
-        """The same as (n, C) distributions."""
-        p = self.shares.new_zeros(len(self.shares), num_classes)
-        return p.index_copy_(1, self.classes, self.shares)

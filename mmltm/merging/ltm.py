@@ -10,20 +10,21 @@ Departures from the paper, each selectable:
   7 x 7 windows of Imagenette photographs, a merge to 6 x 6 and back then loses 2.6% of the variance in place of
   4.5%, and the way back amplifies noise 4 times in place of 20 times (``tests/merging/test_operators.py``).
 * The step is taken on centred, L2-normalised features at beta = 10 and scaled to unit root mean square
-  (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer.
+  (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer. What a
+  column's entries have in common is taken off before, since it does not pass the softmax of Eq. 4.
 * In evaluation, where there are no labels, a running mean of the training steps takes the step's place
   (``mode='static'``), or each image's own posterior over the classes the place of its label (``mode='instance'``).
 """
 
 import math
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmltm.ib.statistics import ClassStatistics
+from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 
 from .grids import Grid, resample_mask
 from .masks import PRIORS, gumbel_sigmoid, keep_largest, local_logits
@@ -35,13 +36,21 @@ STEP_NORMS = ('rms', 'none')
 
 
 class Carry(NamedTuple):
-    """What a block hands to the next: the sum of the steps so far, on the grids of its own mask.
+    """What a block hands to the next.
 
-    The pre-softmax mask A of Eq. 3 is the prior of a block's grids plus this sum.
+    The pre-softmax mask A of Eq. 3 is the prior of a block's grids plus the sum of the steps so far.
+
+    Attributes:
+        source (tuple): Grid of the block's own mask before merging.
+        target (tuple): The same after merging.
+        steps (Tensor, optional): Sum of the steps so far on these grids, ([B,] N, P).
+        pending (tuple): While merging is off: the mergings that the map would have undergone in this stage. The
+            statistics of the next block are about tokens so merged.
     """
     source: Grid
     target: Grid
-    steps: Tensor
+    steps: Optional[Tensor]
+    pending: Tuple[WindowedMerge, ...] = ()
 
 
 class LTM(nn.Module):
@@ -72,8 +81,12 @@ class LTM(nn.Module):
         logits (Tensor): (N, P) mask logits, the only parameter.
         step (Tensor): (N, P) running mean of the steps of training.
         stats (ClassStatistics, optional): Statistics of the merged tokens.
-        targets (Tensor, optional): (B, C) target distributions of the batch about to come, or (B,) class indices; set
-            by whoever knows the labels, read in training only.
+        report (BottleneckReport, optional): What a log says of this layer.
+        targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,) class
+            indices; set by whoever knows the labels, read in training only. A forward pass with targets must not run
+            twice, hence not within activation checkpointing.
+        reporting (bool): Whether the batch about to come goes into the report.
+        fitting (bool): Whether the batch about to come determines the projection of the statistics.
         active (bool): Whether to merge. While False the statistics are kept all the same.
     """
 
@@ -109,15 +122,17 @@ class LTM(nn.Module):
         self._prior, self._inverse = PRIORS[prior], INVERSES[inverse]
 
         self.logits = nn.Parameter(local_logits(self.source, self.target))
-        self.stats = None
+        self.stats = self.report = None
         if num_classes is not None and not first:
-            self.stats = ClassStatistics(
-                num_classes, math.prod(self.target), embed_dims, stat_dim, beta, normalize, center)
+            tokens, merged_tokens = math.prod(self.source), math.prod(self.target)
+            space = dict(beta=beta, normalize=normalize, center=center)
+            self.stats = ClassStatistics(num_classes, merged_tokens, embed_dims, stat_dim, **space)
+            self.report = BottleneckReport(num_classes, tokens * self.stats.centroids.shape[-1], **space)
             self.register_buffer('step', torch.zeros_like(self.logits))
         self.register_buffer('merging', torch.ones((), dtype=torch.bool))
-        self.targets: Optional[Tensor] = None
-        #: Size of the last training step, its mean absolute entry, for the log.
-        self.last_step_size: Optional[Tensor] = None
+        self.targets: Optional[Union[BatchTargets, Tensor]] = None
+        self.reporting = self.fitting = False
+        self._observed: Optional[Tensor] = None
         self._active = True
         self._cache: dict = {}
         self._cache_stamp: tuple = ()
@@ -162,9 +177,6 @@ class LTM(nn.Module):
     def matrices(self, source: Grid, target: Grid, steps: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
         """Mask and way back for one tile.
 
-        What the logits have learnt away from their start, and the steps, are resampled from the base window to the
-        tile; the start itself is known exactly at every size.
-
         Args:
             source (tuple): The tile (h, w) before merging, N = h w.
             target (tuple): The tile (h', w') after merging, P = h' w'.
@@ -173,51 +185,111 @@ class LTM(nn.Module):
         Returns:
             tuple[Tensor]: G and U, each ([B,] N, P), float32.
         """
+        mask = self._mask(source, target, steps, sample=self.training)
+        return mask, self._inverse(mask)
+
+    def _mask(self, source: Grid, target: Grid, steps: Optional[Tensor], sample: bool) -> Tensor:
+        """G of a tile, its support sampled or, as in evaluation, by sign.
+
+        What the logits have learnt away from their start, and the steps, are resampled from the base window to the
+        tile; the start itself is known exactly at every size.
+        """
         learnt = self.logits.float() - self._constant(local_logits, self.source, self.target)
         logits = resample_mask(learnt, self.source, self.target, source, target)
         logits = logits + self._constant(local_logits, source, target)
-        support = gumbel_sigmoid(logits, self.temperature) if self.training else (logits > 0).to(logits)
+        support = gumbel_sigmoid(logits, self.temperature) if sample else (logits > 0).to(logits)
         support = keep_largest(support, logits)
         scores = self._constant(self._prior, source, target)
         if steps is not None:
             scores = scores + resample_mask(steps, self.source, self.target, source, target)
-        mask = normalize_mask(support, scores)
-        return mask, self._inverse(mask)
+        return normalize_mask(support, scores)
 
     @torch.no_grad()
     def _step(self, x: Tensor, carry: Optional[Carry]) -> Optional[Carry]:
         """Carry of the block before, resampled to this block's grids, plus this block's step (Eq. 3)."""
-        steps = None
-        if carry is not None:
-            steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
-        if self.stats is None:
-            return None if steps is None else Carry(self.source, self.target, steps)
-        step = self.step.float()
         learning = self.training and self.targets is not None
-        by_image = self.mode == 'instance' and self.eta
-        if learning or by_image:
-            tokens = self.stats.project(window_tokens(x, self.source))
-            merged = self._before_step(steps).mT @ tokens
-        if learning:
-            step = self._scaled(self.stats.step(tokens, merged, self.targets))
-            self.last_step_size = step.abs().mean()
-            self.step.lerp_(step, self.momentum)
-        if by_image:
-            step = self._scaled(self.stats.instance_gradient(tokens, merged))
-        return Carry(self.source, self.target, step if steps is None else steps + step)
+        steps, pending = None, ()
+        if carry is not None:
+            if carry.steps is not None:
+                steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
+            # Another grid means that a new stage has begun, whose map no earlier mask is about.
+            if carry.pending and carry.pending[0].grid == tuple(x.shape[-2:]):
+                pending = carry.pending
+                for operator in pending:
+                    x = operator.merge(x)
+        if self.stats is not None:
+            step = self._own_step(x, steps, learning)
+            steps = step if steps is None else steps + step
+        if learning and not self.active:
+            pending += (self._preview(x, steps), )
+        return None if steps is None and not pending else Carry(self.source, self.target, steps, pending)
 
-    def _before_step(self, steps: Optional[Tensor]) -> Tensor:
-        """The mask at which the step's gradient is taken: that of evaluation, before this block's own step."""
-        logits = self.logits.float()
-        support = keep_largest((logits > 0).to(logits), logits)
-        scores = self._constant(self._prior, self.source, self.target)
-        return normalize_mask(support, scores if steps is None else scores + steps)
+    def _own_step(self, x: Tensor, steps: Optional[Tensor], learning: bool) -> Tensor:
+        by_image = self.mode == 'instance' and bool(self.eta)
+        if not (learning or by_image):
+            return self.step.float()
+        tokens = window_tokens(x, self.source)
+        if learning and self.fitting:
+            self.stats.fit_projection(tokens)
+            self.fitting = False
+        tokens = self.stats.project(tokens)
+        # The gradient is taken at the mask of evaluation, before this block's own step.
+        before = self._mask(self.source, self.target, steps, sample=False)
+        merged = before.mT @ tokens
+        if learning:
+            targets = self._batch_targets(len(x))
+            phi, gradient = self.stats.observe(tokens, merged, targets)
+            features = self.report.observe(tokens, targets)
+            self._observed = tokens.sum()
+        if by_image:
+            gradient = self.stats.instance_gradient(tokens, merged)
+        step = self._scaled(gradient)
+        if learning and not by_image:
+            self.step.lerp_(step, self.momentum)
+        if learning and self.reporting:
+            after = self._mask(self.source, self.target, step if steps is None else steps + step, sample=False)
+            moved = (after - before).abs().sum(-2).mean()
+            self.report.add(features, self.stats.taking_part(phi), self.stats.q, targets, moved)
+        return step
+
+    def _batch_targets(self, batch: int) -> BatchTargets:
+        targets = BatchTargets.of(self.targets, self.stats.num_classes)
+        if len(targets.shares) != batch:
+            raise ValueError(f'layer {self.stats.name}: {batch} images but {len(targets.shares)} targets')
+        return targets
+
+    def _preview(self, x: Tensor, steps: Optional[Tensor]) -> WindowedMerge:
+        """What this block would do to ``x`` in evaluation, for :meth:`WindowedMerge.merge` alone."""
+
+        def matrices(source: Grid, target: Grid) -> Tuple[Tensor, Tensor]:
+            mask = self._mask(source, target, steps, sample=False)
+            return mask, mask
+
+        return WindowedMerge(x.shape[-2:], self.source, self.target, matrices)
 
     def _scaled(self, gradient: Tensor) -> Tensor:
         if self.step_norm == 'rms':
+            gradient = gradient - gradient.mean(-2, keepdim=True)
             rms = gradient.square().mean((-2, -1), keepdim=True).sqrt()
             gradient = gradient / rms.clamp_min(torch.finfo(gradient.dtype).tiny ** 0.5)
         return -self.eta * gradient
+
+    @property
+    def checksum(self) -> Tensor:
+        """A number that is finite if all tokens of the last training batch were; of shape ()."""
+        return self.logits.new_zeros(()) if self._observed is None else self._observed
+
+    def check_tokens(self) -> None:
+        """Refuse the last training batch if not all its tokens were finite.
+
+        The host must wait for the device to know, so the forward pass does not ask.
+
+        Raises:
+            ValueError: Names the layer and the shape of its tokens.
+        """
+        if not self.checksum.isfinite():
+            shape = (math.prod(self.source), self.stats.centroids.shape[-1])
+            raise ValueError(f'layer {self.stats.name}: NaN or infinite values in its tokens, of shape (B, *{shape})')
 
     def _is_constant(self) -> bool:
         """Whether the mask depends on nothing but parameters and buffers: in evaluation, unless instances differ."""
@@ -257,10 +329,10 @@ class LTM(nn.Module):
         self._active = bool(self.merging)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_cache': {}, '_cache_stamp': (), 'targets': None, 'last_step_size': None}
+        return {**self.__dict__, '_cache': {}, '_cache_stamp': (), 'targets': None, '_observed': None}
 
     def _constant(self, function: Callable, source: Grid, target: Grid) -> Tensor:
-        return function(source, target).to(self.logits.device)
+        return self._cached((function, source, target), lambda: function(source, target).to(self.logits.device))
 
     def extra_repr(self) -> str:
         n, p = math.prod(self.source), math.prod(self.target)

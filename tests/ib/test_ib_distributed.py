@@ -69,10 +69,10 @@ def test_two_ranks_equal_one(tmp_path, root):
             rank.kill()
     zero, one = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     alone = run(slice(None))
-    assert zero['q'].ne(1 / CLASSES).all() and zero['epoch_counts'].any()
+    assert zero['label_q'].ne(1 / CLASSES).all() and zero['epoch_counts'].any()
     for key, value in zero.items():
         assert value.equal(one[key]), key
-    results = ('centroids', 'counts', 'q', 'assigned')
+    results = ('centroids', 'counts', 'label_q', 'assigned')
     for key in (*results, *(f'resumed_{key}' for key in results), 'fitted'):
         torch.testing.assert_close(
             zero[key], alone[key], rtol=1e-6, atol=1e-6, msg=lambda text: f'{key}: {text}')

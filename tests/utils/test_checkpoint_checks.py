@@ -150,3 +150,17 @@ def test_pretrained_backbone(save):
     for model in (Model(width=8, init_cfg=pretrained(prefix='backbone.')), Model(init_cfg=pretrained())):
         with refused(f'checkpoint {path}.* does not fit backbone: of 8 keys'):
             check_trained(runner(model), config())
+
+
+def test_vanilla_checkpoint_may_be_tested_with_masks_but_not_resumed(save, caplog, tmp_path):
+    model = Model()
+    path = save(model.state_dict())
+    model.backbone.mergers = nn.Linear(2, 2)
+    with caplog.at_level(logging.WARNING):
+        check_tested(runner(model), path)
+    assert 'has no masks' in caplog.text
+    with refused('2 missing in the checkpoint .backbone.mergers'):
+        check_trained(runner(model), config(resume=True, load_from=path))
+    model.head = nn.Linear(4, 5)
+    with refused('2 of another shape'):
+        check_tested(runner(model), path)
