@@ -3,7 +3,7 @@
     python tools/dataset_converters/make_mini_coco.py generate data/mini_coco
     python tools/train.py configs/mini/mask_rcnn_ltm_effvit_mini.py
 
-Learning rate 0.003 for a total batch of 4, from scratch, at 256 x 256 pixels.
+Learning rate 0.002 for a total batch of 2, from scratch, at 256 x 256 pixels.
 """
 
 _base_ = '../mask_rcnn_ltm_effvit_b1_1x.py'
@@ -63,19 +63,19 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 dataset = dict(data_root=data_root, metainfo=dict(classes=classes))
-train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(pipeline=train_pipeline, **dataset))
+train_dataloader = dict(batch_size=2, num_workers=1, dataset=dict(pipeline=train_pipeline, **dataset))
 val_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(pipeline=test_pipeline, **dataset))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-max_epochs = 32
+max_epochs = 24
 train_cfg = dict(max_epochs=max_epochs, val_interval=8)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
          convert_to_iter_based=True),
 ]
-optim_wrapper = dict(optimizer=dict(lr=0.003), clip_grad=dict(max_norm=10))
-auto_scale_lr = dict(base_batch_size=4)
+optim_wrapper = dict(optimizer=dict(lr=0.002), clip_grad=dict(max_norm=10))
+auto_scale_lr = dict(base_batch_size=2)
 default_hooks = dict(logger=dict(interval=10))
