@@ -12,6 +12,8 @@ data=data/mini_coco
 config=configs/mini/mask_rcnn_ltm_effvit_mini.py
 work=work_dirs/quickstart
 started=$SECONDS
+# So small a model gains little from a second thread, and on a machine that is busy otherwise it loses much.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 "$python" tools/dataset_converters/make_mini_coco.py generate "$data"
 "$python" tools/train.py "$config" --data-root "$data" --work-dir "$work" --resume

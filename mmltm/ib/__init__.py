@@ -16,6 +16,6 @@ from .targets import BatchTargets
 
 __all__ = [
     'BatchTargets', 'BottleneckReport', 'BottleneckSums', 'ClassCentroids', 'ClassStatistics',
-    'average_mask_gradient', 'bound_direction', 'class_centroids', 'conditional_assignment', 'ib_bound', 'ib_loss',
-    'mask_gradient', 'mutual_information', 'soft_assignment', 'target_distribution'
+    'average_mask_gradient', 'bound_direction', 'class_centroids', 'conditional_assignment', 'ib_bound',
+    'ib_loss', 'mask_gradient', 'mutual_information', 'soft_assignment', 'target_distribution'
 ]

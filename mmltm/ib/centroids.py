@@ -20,8 +20,8 @@ class ClassCentroids(nn.Module):
     """Class means of the features of the last epoch, the soft assignment to them, and the sums of this epoch.
 
     Features are P tokens of D channels, projected to d channels (:meth:`project`). A training step calls
-    :meth:`update`, the end of an epoch :meth:`finish_epoch`. All state is in float32 buffers, 8 C (P d + 1) + 4 D d
-    bytes.
+    :meth:`update`, the end of an epoch :meth:`finish_epoch`. All state is in float32 buffers, 8 C (P d + 1) +
+    4 D d bytes.
 
     Between two calls of :meth:`finish_epoch` every rank has sums of its own. Hence train with
     ``broadcast_buffers=False`` (the default of mmengine, not of PyTorch), and call :meth:`synchronize` before
@@ -34,8 +34,8 @@ class ClassCentroids(nn.Module):
         stat_dim (int, optional): d, channels left by the projection. None, D or more: exact. Defaults to 16.
         beta (float): Inverse temperature of phi. Defaults to 1.0, as in the paper.
         normalize (bool): L2-normalise features and centroids before distances. Defaults to False.
-        center (bool): Subtract the mean of all samples before that, without which normalised features that share
-            a large offset all point the same way. Defaults to False.
+        center (bool): Subtract the mean of all samples before that, without which normalised features that
+            share a large offset all point the same way. Defaults to False.
         seed (int): Of the projection. Defaults to 0.
         name (str): What error messages call the layer. Defaults to ''.
 
@@ -142,8 +142,8 @@ class ClassCentroids(nn.Module):
     def _aligned(self, features: Tensor) -> Tuple[Tensor, Tensor]:
         """Features (n, P d) and centroids (C, P d), about the origin.
 
-        Without normalisation moving the origin changes no distance, but keeps a large common offset out of the
-        rounding errors.
+        Without normalisation moving the origin changes no distance, but keeps a large common offset out of
+        the rounding errors.
         """
         mean = self._frame()[0]
         return features.flatten(1) - mean, self.centroids.flatten(1) - mean

@@ -98,7 +98,8 @@ def average_mask_gradient(tokens: Tensor, direction: Tensor, targets: Tensor, be
 def weighted_products(tokens: Tensor, direction: Tensor, beta: float, mass: Tensor) -> Tensor:
     """-2 beta / mass sum_i Z_i V_i^T, (N, P), from (n, N, D) and (n, P, D)."""
     tokens, direction = (x.transpose(0, 1).flatten(1) for x in (tokens, direction))
-    return tokens @ direction.T * (-2 * beta / mass.clamp_min(torch.finfo(tokens.dtype).tiny))
+    # In this order nothing overflows if there is no mass.
+    return -2 * beta * (tokens @ direction.T) / mass.clamp_min(torch.finfo(tokens.dtype).tiny)
 
 
 @full_precision

@@ -1,4 +1,4 @@
-"""Sums over the processes of a distributed run; with one process, or without a process group, nothing happens."""
+"""Sums over the processes of a distributed run; without one nothing happens."""
 
 import torch
 import torch.distributed as dist
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def sum_over_ranks(*tensors: Tensor) -> int:
-    """Sum tensors over all ranks, in place; returns the number of ranks. Collective: every rank must call it."""
+    """Sum tensors over all ranks, in place; returns the number of ranks. Collective."""
     if not (dist.is_available() and dist.is_initialized()):
         return 1
     for tensor in tensors:

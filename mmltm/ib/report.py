@@ -1,10 +1,11 @@
 """What a training log says about one layer's information bottleneck.
 
-The step of the mask (Eq. 2) does not need the input features, IB loss and IB bound do. Their class centroids are
-kept here, in a random projection of the flattened tokens. The joint distribution of phi(X~) and phi(X) over an epoch
-would take C x C floats a layer beside Q, so the log gives means over batches of what a single batch
-estimates. An estimate of mutual information from few samples is biased upwards; both informations in the IB loss are,
-and in part it cancels. :class:`mmltm.evaluation.IBMetric` computes all of it over a whole data set.
+The step of the mask (Eq. 2) does not need the input features, IB loss and IB bound do. Their class centroids
+are kept here, in a random projection of the flattened tokens. The joint distribution of phi(X~) and phi(X)
+over an epoch would take C x C floats a layer beside Q, so the log gives means over batches of what a single
+batch estimates. An estimate of mutual information from few samples is biased upwards; both informations in
+the IB loss are, and in part it cancels. :class:`mmltm.evaluation.IBMetric` computes all of it over a whole
+data set.
 """
 
 from typing import Dict, Optional
@@ -63,9 +64,9 @@ class BottleneckReport(nn.Module):
             return
         batch = BottleneckSums.of(phi, self.inputs.assign(features), targets.shares.to(phi.dtype))
         loss, merged_input, merged_label = batch.ib_loss()
-        values = torch.stack([
-            loss, batch.ib_bound(q.T[targets.classes].T)[0], merged_input, merged_label, mask_step, torch.ones_like(loss)])
-        self.sums += values * phi.any()
+        bound, _ = batch.ib_bound(q.T[targets.classes].T)
+        values = (loss, bound, merged_input, merged_label, mask_step, torch.ones_like(loss))
+        self.sums += torch.stack(values) * phi.any()
 
     @torch.no_grad()
     def summary(self) -> Dict[str, float]:
@@ -74,3 +75,13 @@ class BottleneckReport(nn.Module):
         *sums, count = self.sums.tolist()
         self.sums.zero_()
         return {key: value / count for key, value in zip(self.keys, sums)} if count else {}
+
+    @torch.no_grad()
+    def restart_epoch(self) -> None:
+        """As :meth:`ClassCentroids.restart_epoch`."""
+        self.sums.zero_()
+
+    @torch.no_grad()
+    def synchronize(self) -> None:
+        """As :meth:`ClassCentroids.synchronize`. Collective."""
+        self.sums /= sum_over_ranks(self.sums)

@@ -47,8 +47,8 @@ class ClassStatistics(ClassCentroids):
         **kwargs: The same.
 
     Attributes:
-        label_q (Tensor): (C, C) rows Q(.|y), of the last epoch with class y; uniform for classes never seen. Labels
-            come first, so that a batch reads and writes the rows of its own classes.
+        label_q (Tensor): (C, C) rows Q(.|y), of the last epoch with class y; uniform for classes never seen.
+            Labels come first, so that a batch reads and writes the rows of its own classes.
         assigned (Tensor): (C,) sum_i phi(X~_i, a) behind Q; a class with none has no part in the gradient.
     """
 
@@ -108,7 +108,7 @@ class ClassStatistics(ClassCentroids):
         return through_normalization(weights * inverse(self._frame()[1]) @ anchors, features)
 
     def posterior(self, phi: Tensor) -> Tensor:
-        """Distribution over the classes without a label, p_i(y) ~ sum_a phi_ia Q(a|y) P(y), (n, C) to (n, C)."""
+        """Classes of samples without a label, p_i(y) ~ sum_a phi_ia Q(a|y) P(y), (n, C) to (n, C)."""
         return F.normalize((phi @ self.q) * self.counts, p=1.0)
 
     @torch.no_grad()
@@ -193,5 +193,6 @@ class ClassStatistics(ClassCentroids):
         super()._finish()
         # Nothing was assigned in an epoch that began without centroids.
         labels = self.epoch_joint.sum(1) > 0
-        self.label_q.copy_(torch.where(labels[:, None], conditional_from_joint(self.epoch_joint.T).T, self.label_q))
+        label_q = conditional_from_joint(self.epoch_joint.T).T
+        self.label_q.copy_(torch.where(labels[:, None], label_q, self.label_q))
         self.assigned.copy_(torch.where(labels.any(), self.epoch_joint.sum(0), self.assigned))

@@ -9,11 +9,11 @@ from .inputs import target_distribution
 
 
 class BatchTargets(NamedTuple):
-    """Target distributions over those classes alone that occur in a batch, in the form that statistics sum up.
+    """Target distributions of a batch over those classes alone that occur in it.
 
-    A batch meets few of many classes: with 1000 classes and one-hot targets of 32 images, sums over the classes at
-    hand take a thirtieth of the work. To know them the host must look at the values, which on a GPU it should do
-    once a batch, not once a layer.
+    A batch meets few of many classes: with 1000 classes and one-hot targets of 32 images, sums over the
+    classes at hand take a thirtieth of the work. To know them the host must look at the values, which on a
+    GPU it should do once a batch, not once a layer.
 
     Attributes:
         classes (Tensor): (k,) indices of the classes with a positive share, ascending.

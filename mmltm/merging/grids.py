@@ -76,6 +76,50 @@ def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'near
     return grids
 
 
+def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area') -> List[Grid]:
+    """Grids that ``len(ratios)`` merges, each of the whole window, leave of it.
+
+    With 'area' what rounding took or left is made good by the next merges, so that the mean kept share is the ratios'
+    mean: 7 x 7 at 0.7 becomes now 6 x 6 and now 6 x 5.
+    """
+    grids, tokens, owed = [], window[0] * window[1], 0.0
+    for ratio in ratios:
+        if rounding != 'area' or ratio == 1:
+            grids.append(shrink_grid(window, ratio, rounding))
+            continue
+        owed += ratio * tokens
+        grids.append(shrink_grid(window, min(1.0, max(0.0, owed / tokens)), rounding))
+        owed -= grids[-1][0] * grids[-1][1]
+    return grids
+
+
+def share_for_mean(window: Grid, mean: float, depth: int, rounding: str = 'area') -> float:
+    """Share of its own tokens that each block must keep for the mean kept share over all blocks to be ``mean``.
+
+    Args:
+        window (tuple): Height and width of the first block's window.
+        mean (float): Wanted mean, over the blocks, of the share of the window that :func:`window_schedule` leaves.
+        depth (int): Number of blocks; the last of them merges nothing.
+        rounding (str): See :func:`shrink_grid`. Defaults to 'area'.
+
+    Returns:
+        float: The share for which the mean of the rounded grids comes nearest to ``mean``.
+    """
+
+    def error(share: float) -> float:
+        grids = window_schedule(window, [share] * (depth - 1) + [1.0], rounding)[1:]
+        return sum(h * w for h, w in grids) / (depth * window[0] * window[1]) - mean
+
+    low, high = 1e-6, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        if error(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return min(high, low, key=lambda share: abs(error(share)))
+
+
 class AxisTile(NamedTuple):
     """``count`` neighbouring tiles of ``size`` cells on one axis, each of which becomes ``merged`` cells."""
     start: int

@@ -2,18 +2,20 @@
 
 Departures from the paper, each selectable:
 
-* A mask belongs to a base window (``source``) and serves maps of any size window by window, in place of one N x P
-  mask for one input size. A sample's tokens Z_i, which the information-bottleneck step is about, are then the mean of
-  its windows: merging is linear, so G^T Z_i is the mean of the merged windows.
+* A mask belongs to a base window (``source``) and serves maps of any size window by window, in place of one N
+  x P mask for one input size. A sample's tokens Z_i, which the information-bottleneck step is about, are then
+  the mean of its windows: merging is linear, so G^T Z_i is the mean of the merged windows.
 * The pre-softmax mask starts at the logarithm of local averaging (``prior='area'``) rather than at zero
   (``prior='uniform'``, the paper's form, where the first block's mask is its binary mask alone). Measured on
-  7 x 7 windows of Imagenette photographs, a merge to 6 x 6 and back then loses 2.6% of the variance in place of
-  4.5%, and the way back amplifies noise 4 times in place of 20 times (``tests/merging/test_operators.py``).
+  7 x 7 windows of Imagenette photographs, a merge to 6 x 6 and back then loses 2.6% of the variance in place
+  of 4.5%, and the way back amplifies noise 4 times in place of 20 times
+  (``tests/merging/test_operators.py``).
 * The step is taken on centred, L2-normalised features at beta = 10 and scaled to unit root mean square
-  (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer. What a
-  column's entries have in common is taken off before, since it does not pass the softmax of Eq. 4.
+  (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer.
+  What a column's entries have in common is taken off before, since it does not pass the softmax of Eq. 4.
 * In evaluation, where there are no labels, a running mean of the training steps takes the step's place
-  (``mode='static'``), or each image's own posterior over the classes the place of its label (``mode='instance'``).
+  (``mode='static'``), or each image's own posterior over the classes the place of its label
+  (``mode='instance'``).
 """
 
 import math
@@ -33,6 +35,8 @@ from .precision import autocast_off
 
 MODES = ('static', 'instance')
 STEP_NORMS = ('rms', 'none')
+#: Gradients of a root mean square below this, in nats, are rounding errors and not scaled up to a whole step.
+NOISE = 1e-6
 
 
 class Carry(NamedTuple):
@@ -44,8 +48,8 @@ class Carry(NamedTuple):
         source (tuple): Grid of the block's own mask before merging.
         target (tuple): The same after merging.
         steps (Tensor, optional): Sum of the steps so far on these grids, ([B,] N, P).
-        pending (tuple): While merging is off: the mergings that the map would have undergone in this stage. The
-            statistics of the next block are about tokens so merged.
+        pending (tuple): While merging is off: the mergings that the map would have undergone in this stage.
+            The statistics of the next block are about tokens so merged.
     """
     source: Grid
     target: Grid
@@ -62,16 +66,18 @@ class LTM(nn.Module):
         embed_dims (int): Channels D of a token.
         first (bool): First merging block of the network, which takes no information-bottleneck step.
             Defaults to False.
-        num_classes (int, optional): Classes C of the statistics behind the information-bottleneck step. None: no
-            statistics and no step, the mask learns by its logits alone. Defaults to None.
+        num_classes (int, optional): Classes C of the statistics behind the information-bottleneck step. None:
+            no statistics and no step, the mask learns by its logits alone. Defaults to None.
         mode (str): 'static' or 'instance'. Defaults to 'static'.
-        eta (float): Size of the step, the paper's eta; 0 keeps the statistics but takes no step. Defaults to 1.0.
+        eta (float): Size of the step, the paper's eta; 0 keeps the statistics but takes no step. Defaults to
+            1.0.
         beta (float): Inverse temperature of the soft class assignment. Defaults to 10.0.
         normalize (bool): L2-normalise features before distances. Defaults to True.
         center (bool): Subtract the mean of the class centroids before that. Defaults to True.
-        step_norm (str): 'rms' scales every step to unit root mean square, 'none' leaves it. Defaults to 'rms'.
-        stat_dim (int, optional): Channels left by the projection that bounds the memory of the statistics; None
-            is exact. Defaults to 16.
+        step_norm (str): 'rms' scales every step to unit root mean square, 'none' leaves it. Defaults to
+            'rms'.
+        stat_dim (int, optional): Channels left by the projection that bounds the memory of the statistics;
+            None is exact. Defaults to 16.
         momentum (float): Of the running mean of the steps. Defaults to 0.1.
         prior (str): Pre-softmax mask before any step: 'area' or 'uniform'. Defaults to 'area'.
         inverse (str): Way back to all tokens: 'lstsq' or 'rownorm'. Defaults to 'lstsq'.
@@ -82,9 +88,9 @@ class LTM(nn.Module):
         step (Tensor): (N, P) running mean of the steps of training.
         stats (ClassStatistics, optional): Statistics of the merged tokens.
         report (BottleneckReport, optional): What a log says of this layer.
-        targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,) class
-            indices; set by whoever knows the labels, read in training only. A forward pass with targets must not run
-            twice, hence not within activation checkpointing.
+        targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,)
+            class indices; set by whoever knows the labels, read in training only. A forward pass with targets
+            must not run twice, hence not within activation checkpointing.
         reporting (bool): Whether the batch about to come goes into the report.
         fitting (bool): Whether the batch about to come determines the projection of the statistics.
         active (bool): Whether to merge. While False the statistics are kept all the same.
@@ -143,15 +149,18 @@ class LTM(nn.Module):
 
     @active.setter
     def active(self, value: bool) -> None:
-        # The buffer travels with checkpoints; the flag spares the host waiting for the device at every forward pass.
+        # The buffer travels with checkpoints; the flag spares the host waiting for the device at every
+        # forward pass.
         self._active = value
         self.merging.fill_(value)
 
-    def forward(self, x: Tensor, carry: Optional[Carry] = None) -> Tuple[Optional[WindowedMerge], Optional[Carry]]:
+    def forward(self, x: Tensor,
+                carry: Optional[Carry] = None) -> Tuple[Optional[WindowedMerge], Optional[Carry]]:
         """The merging of maps like ``x``, and what the next block needs to know.
 
         Args:
-            x (Tensor): (B, D, H, W), tokens before merging.
+            x (Tensor): (B, ..., C, H, W), tokens before merging; those of ``...`` share the mask, and for the
+                statistics their channels are one token's, D in all.
             carry (Carry, optional): From the block before; None in the first.
 
         Returns:
@@ -191,8 +200,8 @@ class LTM(nn.Module):
     def _mask(self, source: Grid, target: Grid, steps: Optional[Tensor], sample: bool) -> Tensor:
         """G of a tile, its support sampled or, as in evaluation, by sign.
 
-        What the logits have learnt away from their start, and the steps, are resampled from the base window to the
-        tile; the start itself is known exactly at every size.
+        What the logits have learnt away from their start, and the steps, are resampled from the base window
+        to the tile; the start itself is known exactly at every size.
         """
         learnt = self.logits.float() - self._constant(local_logits, self.source, self.target)
         logits = resample_mask(learnt, self.source, self.target, source, target)
@@ -212,8 +221,10 @@ class LTM(nn.Module):
         if carry is not None:
             if carry.steps is not None:
                 steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
-            # Another grid means that a new stage has begun, whose map no earlier mask is about.
-            if carry.pending and carry.pending[0].grid == tuple(x.shape[-2:]):
+            # Another grid means that a new stage has begun, whose map no earlier mask is about; a window that
+            # does not start where the last one ended, that all tokens have been brought back.
+            resumes = carry.target == self.source
+            if resumes and carry.pending and carry.pending[0].grid == tuple(x.shape[-2:]):
                 pending = carry.pending
                 for operator in pending:
                     x = operator.merge(x)
@@ -247,13 +258,17 @@ class LTM(nn.Module):
         if learning and not by_image:
             self.step.lerp_(step, self.momentum)
         if learning and self.reporting:
-            after = self._mask(self.source, self.target, step if steps is None else steps + step, sample=False)
-            moved = (after - before).abs().sum(-2).mean()
-            self.report.add(features, self.stats.taking_part(phi), self.stats.q, targets, moved)
+            after = step if steps is None else steps + step
+            moved = self._mask(self.source, self.target, after, sample=False) - before
+            phi, moved = self.stats.taking_part(phi), moved.abs().sum(-2).mean()
+            self.report.add(features, phi, self.stats.q, targets, moved)
         return step
 
     def _batch_targets(self, batch: int) -> BatchTargets:
-        targets = BatchTargets.of(self.targets, self.stats.num_classes)
+        try:
+            targets = BatchTargets.of(self.targets, self.stats.num_classes)
+        except ValueError as error:
+            raise ValueError(f'layer {self.stats.name}: {error}') from None
         if len(targets.shares) != batch:
             raise ValueError(f'layer {self.stats.name}: {batch} images but {len(targets.shares)} targets')
         return targets
@@ -268,10 +283,12 @@ class LTM(nn.Module):
         return WindowedMerge(x.shape[-2:], self.source, self.target, matrices)
 
     def _scaled(self, gradient: Tensor) -> Tensor:
+        # Tokens that are not finite are reported after the batch; until then they must not break the mask.
+        gradient = gradient.nan_to_num(0, 0, 0)
         if self.step_norm == 'rms':
             gradient = gradient - gradient.mean(-2, keepdim=True)
             rms = gradient.square().mean((-2, -1), keepdim=True).sqrt()
-            gradient = gradient / rms.clamp_min(torch.finfo(gradient.dtype).tiny ** 0.5)
+            gradient = gradient / rms.clamp_min(NOISE)
         return -self.eta * gradient
 
     @property
@@ -288,17 +305,18 @@ class LTM(nn.Module):
             ValueError: Names the layer and the shape of its tokens.
         """
         if not self.checksum.isfinite():
-            shape = (math.prod(self.source), self.stats.centroids.shape[-1])
-            raise ValueError(f'layer {self.stats.name}: NaN or infinite values in its tokens, of shape (B, *{shape})')
+            tokens, channels = math.prod(self.source), self.stats.centroids.shape[-1]
+            raise ValueError(f'layer {self.stats.name}: NaN or infinite values in its tokens, of shape '
+                             f'(B, {tokens}, {channels})')
 
     def _is_constant(self) -> bool:
-        """Whether the mask depends on nothing but parameters and buffers: in evaluation, unless instances differ."""
+        """Whether the mask depends on nothing but parameters and buffers, in evaluation as a rule."""
         per_image = self.stats is not None and self.mode == 'instance' and self.eta
         learning = torch.is_grad_enabled() and self.logits.requires_grad
         return not (self.training or per_image or learning)
 
     def _stamp(self, carry: Optional[Carry]) -> tuple:
-        """What the constant mask was made from; holding the carry keeps its identity from being given away."""
+        """What the constant mask was made from; to hold the carry keeps its identity from being reused."""
         version = None if self.stats is None else self.step._version
         return self.logits._version, version, id(carry), carry
 
@@ -332,20 +350,31 @@ class LTM(nn.Module):
         return {**self.__dict__, '_cache': {}, '_cache_stamp': (), 'targets': None, '_observed': None}
 
     def _constant(self, function: Callable, source: Grid, target: Grid) -> Tensor:
-        return self._cached((function, source, target), lambda: function(source, target).to(self.logits.device))
+        return self._cached(
+            (function, source, target), lambda: function(source, target).to(self.logits.device))
 
     def extra_repr(self) -> str:
         n, p = math.prod(self.source), math.prod(self.target)
-        return f'source={self.source}, target={self.target}, ratio={p / n:.3f}, eta={self.eta}, mode={self.mode!r}'
+        return (f'source={self.source}, target={self.target}, ratio={p / n:.3f}, eta={self.eta}, '
+                f'mode={self.mode!r}')
 
 
 def window_tokens(x: Tensor, window: Grid) -> Tensor:
-    """Mean of all whole windows of a map, (B, D, H, W) to (B, h w, D), float32; a smaller map is resized to one."""
-    batch, channels, height, width = x.shape
-    h, w = window
+    """Tokens of the mean of all whole windows of a map; a smaller map is resized to one window.
+
+    Args:
+        x (Tensor): (B, ..., C, H, W).
+        window (tuple): (h, w).
+
+    Returns:
+        Tensor: (B, h w, D), float32, D all channels of all ``...``.
+    """
+    (h, w), (height, width) = window, x.shape[-2:]
+    x = x.float()
     if height < h or width < w:
-        x = F.interpolate(x.float(), size=(max(height, h), max(width, w)), mode='bilinear', align_corners=False)
-        height, width = x.shape[-2:]
+        size = (max(height, h), max(width, w))
+        maps = F.interpolate(x.flatten(0, -4), size=size, mode='bilinear', align_corners=False)
+        x, (height, width) = maps.unflatten(0, x.shape[:-3]), size
     rows, cols = height // h, width // w
-    x = x[:, :, :rows * h, :cols * w].reshape(batch, channels, rows, h, cols, w)
-    return x.float().mean((2, 4)).flatten(2).mT
+    x = x[..., :rows * h, :cols * w].unflatten(-1, (cols, w)).unflatten(-3, (rows, h))
+    return x.mean((-4, -2)).flatten(1, -3).flatten(2).mT

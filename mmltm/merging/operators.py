@@ -1,9 +1,12 @@
 """The linear algebra of merging: masks to matrices, and matrices to maps of any size.
 
 Notation of the paper, section 3: tokens Z (N, D), mask G (N, P) whose columns sum to 1, merged tokens G^T Z.
+
+Tokens come as maps, (..., C, H, W). A sequence of tokens, (..., H W, C), is such a map without being copied
+(:func:`tokens_to_map`), only that its channels come last in memory; it is merged, and returned, in that layout.
 """
 
-from typing import Callable, List, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -61,19 +64,62 @@ class Region(NamedTuple):
     unmerge: Tensor
 
 
-def _apply_to_tiles(x: Tensor, rows: int, cols: int, out: Grid, matrix: Tensor) -> Tensor:
-    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix``, ([B,] h w, h' w')."""
-    batch, channels, height, width = x.shape
-    if rows == cols == 1:
-        return (x.reshape(batch, channels, height * width) @ matrix).reshape(batch, channels, *out)
+def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
+    """View tokens of a grid, (..., h w, C), as a map, (..., C, h, w)."""
+    return tokens.unflatten(-2, grid).movedim(-1, -3)
+
+
+def map_to_tokens(x: Tensor) -> Tensor:
+    """A map, (..., C, h, w), as tokens, (..., h w, C); a view if its channels come last in memory."""
+    return x.movedim(-3, -1).flatten(-3, -2)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.stride(-3) == 1
+
+
+def _to_tiles(x: Tensor, rows: int, cols: int, batch: Sequence[int]) -> Tensor:
+    """Cut a (B, C, rows * h, cols * w) map into tiles.
+
+    Returns:
+        Tensor: (*batch, tiles, h w, C) if channels come last in memory, else (*batch, channels and tiles, h w).
+    """
+    b, c, height, width = x.shape
     h, w = height // rows, width // cols
-    x = x.reshape(batch, channels, rows, h, cols, w).transpose(3, 4).reshape(batch, -1, h * w)
-    x = (x @ matrix).reshape(batch, channels, rows, cols, *out).transpose(3, 4)
-    return x.reshape(batch, channels, rows * out[0], cols * out[1])
+    if _channels_last(x):
+        x = x.movedim(1, -1).reshape(b, rows, h, cols, w, c).transpose(2, 3)
+        return x.reshape(*batch, -1, h * w, c)
+    return x.reshape(b, c, rows, h, cols, w).transpose(3, 4).reshape(*batch, -1, h * w)
+
+
+def _from_tiles(tiles: Tensor, like: Tensor, rows: int, cols: int, tile: Grid) -> Tensor:
+    """Put tiles of ``tile`` cells side by side, in the memory layout of ``like``, the map that they were cut from."""
+    (b, c), (h, w) = like.shape[:2], tile
+    if _channels_last(like):
+        x = tiles.reshape(b, rows, cols, h, w, c).transpose(2, 3).reshape(b, rows * h, cols * w, c)
+        return x.movedim(-1, 1)
+    return tiles.reshape(b, c, rows, cols, h, w).transpose(3, 4).reshape(b, c, rows * h, cols * w)
+
+
+def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
+    """Merge the cells of every tile by ``matrix``, ([B,] h w, h' w')."""
+    matrix = matrix.to(tiles.dtype)
+    if not channels_last:
+        return tiles @ matrix
+    return (matrix.mT if matrix.dim() == 2 else matrix.mT[:, None]) @ tiles
+
+
+def _apply_to_tiles(x: Tensor, rows: int, cols: int, out: Grid, matrix: Tensor) -> Tensor:
+    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix``, ([B',] h w, h' w').
+
+    Each matrix of B' images serves B / B' neighbouring maps.
+    """
+    tiles = _to_tiles(x, rows, cols, matrix.shape[:-2])
+    return _from_tiles(_multiply(tiles, matrix, _channels_last(x)), x, rows, cols, out)
 
 
 class WindowedMerge:
-    """Merging of a (B, C, H, W) map window by window, and the way back.
+    """Merging of maps, (B, ..., C, H, W), window by window, and the way back; the memory layout of a map is kept.
 
     A map larger than the base window is tiled; what remains at the right and lower edge, or a map smaller than the
     window, is merged by the mask resampled to its size. At most four kinds of tile occur, so at most four pairs of
@@ -98,38 +144,67 @@ class WindowedMerge:
         self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
 
     def merge(self, x: Tensor) -> Tensor:
-        """G^T x: (B, C, H, W) to (B, C, H', W')."""
-        return _cat2d([[
-            _apply_to_tiles(
-                x[:, :, r.start:r.start + r.size * r.count, c.start:c.start + c.size * c.count],
-                r.count, c.count, (r.merged, c.merged), merge.to(x.dtype))
-            for r, c, merge, _ in line
+        """G^T x: (B, ..., C, H, W) to (B, ..., C, H', W')."""
+        maps = x.flatten(0, -4)
+        merged = _cat2d([[
+            _apply_to_tiles(_cut(maps, region), region.rows.count, region.cols.count,
+                            (region.rows.merged, region.cols.merged), region.merge)
+            for region in line
         ] for line in self.regions])
+        return merged.unflatten(0, x.shape[:-3])
 
     def unmerge(self, y: Tensor) -> Tensor:
-        """U y: (B, C, H', W') to (B, C, H, W)."""
-        lines, top = [], 0
+        """U y: (B, ..., C, H', W') to (B, ..., C, H, W)."""
+        maps, lines, top = y.flatten(0, -4), [], 0
         for line in self.regions:
             left, parts = 0, []
             for r, c, _, unmerge in line:
                 height, width = r.count * r.merged, c.count * c.merged
                 parts.append(_apply_to_tiles(
-                    y[:, :, top:top + height, left:left + width],
-                    r.count, c.count, (r.size, c.size), unmerge.mT.to(y.dtype)))
+                    maps[:, :, top:top + height, left:left + width], r.count, c.count, (r.size, c.size), unmerge.mT))
                 left += width
             lines.append(parts)
             top += height
-        return _cat2d(lines)
+        return _cat2d(lines).unflatten(0, y.shape[:-3])
 
     def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
         """All tokens plus what merged space has added since: full + U (update - merged).
 
         Args:
-            full (Tensor): (B, C, H, W), the map before merging.
-            merged (Tensor): (B, C, H', W'), ``self.merge(full)``, which the caller has at hand.
-            update (Tensor): (B, C, H', W'), what became of ``merged``.
+            full (Tensor): (B, ..., C, H, W), the map before merging.
+            merged (Tensor): (B, ..., C, H', W'), ``self.merge(full)``, which the caller has at hand.
+            update (Tensor): (B, ..., C, H', W'), what became of ``merged``.
         """
         return full + self.unmerge(update - merged)
+
+    def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """U f(G^T x) for a function f of single tokens, which may be computed in any order.
+
+        The same as merging, f and unmerging, but the merged windows need not be put side by side and cut again.
+
+        Args:
+            tokens (Tensor): (B, H W, C).
+            function (callable): Of (..., C), each token by itself.
+
+        Returns:
+            Tensor: (B, H W, C).
+        """
+        x = tokens_to_map(tokens, self.grid)
+
+        def through(region: Region) -> Tensor:
+            part, rows, cols = _cut(x, region), region.rows, region.cols
+            tiles = _to_tiles(part, rows.count, cols.count, region.merge.shape[:-2])
+            tiles = function(_multiply(tiles, region.merge, True))
+            tiles = _multiply(tiles, region.unmerge.mT, True)
+            return _from_tiles(tiles, part, rows.count, cols.count, (rows.size, cols.size))
+
+        return map_to_tokens(_cat2d([[through(region) for region in line] for line in self.regions]))
+
+
+def _cut(x: Tensor, region: Region) -> Tensor:
+    """The part of a (B, C, H, W) map that a region covers."""
+    r, c = region.rows, region.cols
+    return x[:, :, r.start:r.start + r.size * r.count, c.start:c.start + c.size * c.count]
 
 
 def _cat2d(lines: List[List[Tensor]]) -> Tensor:

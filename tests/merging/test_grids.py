@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmltm.merging.grids import (axis_overlap, check_ratios, local_gap, local_overlap, resample_mask, shrink_grid,
-                                 tile_axis, window_schedule)
+from mmltm.merging.grids import (axis_overlap, check_ratios, local_gap, local_overlap, resample_mask,
+                                 separate_schedule, share_for_mean, shrink_grid, tile_axis, window_schedule)
 
 side = st.integers(1, 16)
 
@@ -82,3 +82,25 @@ def test_resampling_keeps_constants_ramps_and_identity():
     ramp = torch.arange(8.).repeat_interleave(8)[:, None].expand(64, 16)
     out = resample_mask(ramp, (8, 8), (4, 4), (4, 8), (2, 2)).reshape(4, 8, 4)
     torch.testing.assert_close(out, torch.tensor([0.5, 2.5, 4.5, 6.5])[:, None, None].expand(4, 8, 4))
+
+
+@pytest.mark.parametrize('ratio', [0.02, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_separate_merges_keep_the_ratio_on_average(ratio):
+    kept = [h * w / 49 for h, w in separate_schedule((7, 7), [ratio] * 24)]
+    assert abs(sum(kept) / 24 - max(ratio, 1 / 49)) < 0.01 and max(kept) - min(kept) < 0.2
+
+
+def test_separate_merges_leave_vanilla_blocks_alone():
+    grids = separate_schedule((7, 7), [0.7, 1.0] * 6)
+    assert grids[1::2] == [(7, 7)] * 6 and sum(h * w for h, w in grids[::2]) == pytest.approx(6 * 34.3, abs=4)
+    assert separate_schedule((7, 7), [0.7] * 3, 'nearest') == [(6, 6)] * 3
+
+
+@pytest.mark.parametrize('mean', [0.2, 0.4, 0.7, 0.95, 1.0])
+@pytest.mark.parametrize('depth', [1, 2, 12])
+def test_share_for_mean(mean, depth):
+    share = share_for_mean((7, 7), mean, depth)
+    grids = window_schedule((7, 7), [share] * (depth - 1) + [1.0], 'area')[1:]
+    assert 0 < share <= 1 and (mean < 1 or grids == [(7, 7)] * depth)
+    if depth == 12:
+        assert sum(h * w for h, w in grids) / (49 * depth) == pytest.approx(mean, abs=0.015)

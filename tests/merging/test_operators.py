@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmltm.merging.grids import local_overlap, tile_axis
-from mmltm.merging.operators import (WindowedMerge, least_squares_inverse, normalize_mask, row_normalized_inverse)
+from mmltm.merging.operators import (WindowedMerge, least_squares_inverse, map_to_tokens, normalize_mask,
+                                     row_normalized_inverse, tokens_to_map)
 
 SIZES = [(7, 7), (14, 14), (8, 9), (4, 4), (1, 1), (3, 20), (15, 7), (50, 84)]
 
@@ -81,6 +82,31 @@ def test_windows_equal_an_explicit_loop(size):
                     left += col.merged
             top += row.merged
     torch.testing.assert_close(operator.merge(x), expected)
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('by_image', [False, True])
+def test_layouts_agree(size, by_image):
+    """Tokens, (B, N, C), channels-last maps and groups of maps are merged as plain maps are, and stay as they are."""
+
+    def one_mask_an_image(source, target):
+        return tuple(torch.stack([matrix, matrix.roll(1, -2)]) for matrix in matrices(source, target))
+
+    operator = WindowedMerge(size, (7, 7), (6, 5), one_mask_an_image if by_image else matrices)
+    groups = torch.randn(2, 3, size[0] * size[1], 4)
+    tokens = groups.flatten(0, 1)
+    maps = tokens_to_map(groups, size)
+    assert maps.data_ptr() == groups.data_ptr()
+    expected = operator.merge(maps.contiguous())
+    assert expected.is_contiguous()
+    restored = operator.unmerge(expected)
+    for x in (maps, tokens_to_map(tokens, size)):
+        merged = operator.merge(x)
+        assert merged.stride(-3) == 1 and map_to_tokens(merged).data_ptr() == merged.data_ptr()
+        torch.testing.assert_close(merged.reshape(expected.shape), expected)
+        torch.testing.assert_close(operator.unmerge(merged).reshape(maps.shape), restored)
+    detour = operator.detour(tokens, lambda part: 2 * part)
+    torch.testing.assert_close(detour, 2 * map_to_tokens(restored).flatten(0, 1))
 
 
 @pytest.mark.parametrize('size', SIZES)

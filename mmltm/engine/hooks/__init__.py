@@ -1,5 +1,9 @@
 """Hooks of mmltm."""
 
+from mmltm.engine.hooks.ib_metric_hook import IBMetricHook
+from mmltm.engine.hooks.ib_statistics_hook import IBStatisticsHook
+from mmltm.engine.hooks.mask_tuning_hook import MaskTuningHook
+from mmltm.engine.hooks.random_state_hook import RandomStateHook
 from mmltm.engine.hooks.skipped_images_hook import SkippedImagesHook
 
-__all__ = ['SkippedImagesHook']
+__all__ = ['IBMetricHook', 'IBStatisticsHook', 'MaskTuningHook', 'RandomStateHook', 'SkippedImagesHook']

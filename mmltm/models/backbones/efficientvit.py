@@ -9,7 +9,6 @@ from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
-import torch.utils.checkpoint as cp
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
@@ -17,6 +16,8 @@ from torch import Tensor
 
 from mmltm.merging.precision import autocast_off
 from mmltm.registry import MODELS
+
+from .common import check_indices, freeze, run
 
 
 class DSConv(BaseModule):
@@ -146,16 +147,10 @@ class EfficientViTStage(BaseModule):
         self.blocks = nn.ModuleList(blocks)
         self.with_cp = with_cp
 
-    def run(self, module: nn.Module, x: Tensor) -> Tensor:
-        """Call a part of the stage, its activations recomputed in the backward pass if so asked."""
-        if self.with_cp and x.requires_grad:
-            return cp.checkpoint(module, x, use_reentrant=False)
-        return module(x)
-
     def forward(self, x: Tensor) -> Tensor:
-        x = self.run(self.downsample, x)
+        x = run(self.downsample, x, self.with_cp)
         for block in self.blocks:
-            x = self.run(block, x)
+            x = run(block, x, self.with_cp)
         return x
 
 
@@ -206,7 +201,7 @@ class EfficientViT(BaseModule):
         if arch not in self.arch_settings:
             raise ValueError(f'arch must be one of {tuple(self.arch_settings)}, got {arch!r}')
         self.arch = arch
-        self.out_indices = self._check_indices(out_indices)
+        self.out_indices = check_indices(out_indices, self.num_stages + 1)
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(f'frozen_stages must be -1 (none) to {self.num_stages}, got {frozen_stages}')
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
@@ -221,16 +216,6 @@ class EfficientViT(BaseModule):
             self._make_stage(stage, channels[stage - 1], channels[stage], depths[stage], settings['head_dim'])
             for stage in range(1, max(self.out_indices) + 1))
         self._freeze_stages()
-
-    def _check_indices(self, out_indices: Union[int, Sequence[int]]) -> Tuple[int, ...]:
-        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
-        count = self.num_stages + 1
-        for index in indices:
-            if not -count <= index < count:
-                raise ValueError(f'out_indices must lie in [{-count}, {count - 1}], got {index}')
-        if not indices:
-            raise ValueError('out_indices is empty')
-        return tuple(index % count for index in indices)
 
     def _make_stage(self, stage: int, in_channels: int, channels: int, depth: int,
                     head_dim: int) -> EfficientViTStage:
@@ -259,9 +244,7 @@ class EfficientViT(BaseModule):
         return tuple(outputs[index] for index in self.out_indices)
 
     def _freeze_stages(self) -> None:
-        for module in [self.stem, *self.stages][:self.frozen_stages + 1]:
-            module.eval()
-            module.requires_grad_(False)
+        freeze([self.stem, *self.stages][:self.frozen_stages + 1])
 
     def train(self, mode: bool = True) -> 'EfficientViT':
         super().train(mode)

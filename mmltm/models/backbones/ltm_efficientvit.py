@@ -13,9 +13,8 @@ from torch import Tensor
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
 
+from .common import check_restore, run
 from .efficientvit import EfficientViT, EfficientViTStage
-
-RESTORES = ('stage', 'none')
 
 
 class LTMEfficientViTStage(EfficientViTStage):
@@ -34,20 +33,20 @@ class LTMEfficientViTStage(EfficientViTStage):
 
     def forward(self, x: Tensor, carry: Optional[Any] = None) -> Tuple[Tensor, Any]:
         """Output of the stage, and what the last merger hands on to the next stage's first."""
-        x = self.run(self.downsample, x)
+        x = run(self.downsample, x, self.with_cp)
         merges = []
         for block, merger in zip(self.blocks, self.mergers):
             if isinstance(merger, nn.Identity):
-                x = self.run(block, x)
+                x = run(block, x, self.with_cp)
                 continue
-            full = self.run(block.context, x)
+            full = run(block.context, x, self.with_cp)
             operator, carry = merger(full, carry)
             if operator is None:
-                x = self.run(block.local, full)
+                x = run(block.local, full, self.with_cp)
                 continue
             merged = operator.merge(full)
             merges.append((operator, full, merged))
-            x = self.run(block.local, merged)
+            x = run(block.local, merged, self.with_cp)
         if self.restore:
             for operator, full, merged in reversed(merges):
                 x = operator.restore(full, merged, x)
@@ -80,8 +79,7 @@ class LTMEfficientViT(EfficientViT):
                  merger: Optional[dict] = None,
                  restore: str = 'stage',
                  **kwargs) -> None:
-        if restore not in RESTORES:
-            raise ValueError(f'restore must be one of {RESTORES}, got {restore!r}')
+        check_restore(restore)
         super().__init__(*args, **kwargs)
         settings = self.arch_settings[self.arch]
         mergers = build_mergers(

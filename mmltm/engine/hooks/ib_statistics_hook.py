@@ -1,0 +1,238 @@
+"""Algorithm 1 of the paper in mmengine's training loops.
+
+Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 2407.15219. Departure: the
+statistics of an epoch are gathered during its training steps, in place of a pass of their own over the
+training set.
+"""
+
+import inspect
+from typing import Any, Dict, List, Optional
+
+import torch
+from mmengine.hooks import Hook
+from torch import nn
+
+from mmltm.engine.hooks.random_state_hook import RandomStateHook
+from mmltm.engine.run_queries import (is_epoch_based, iterations_per_pass, require_unused_parameters,
+                                      saves_after_iter, unwrapped_model)
+from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids
+from mmltm.merging import LTM
+from mmltm.registry import HOOKS
+from mmltm.utils.errors import UserError
+from mmltm.utils.targets import class_distribution
+
+
+@HOOKS.register_module()
+class IBStatisticsHook(Hook):
+    """Keeps the statistics of all information-bottleneck layers: one switch for training from scratch.
+
+    It hands the classes of every batch, after batch augmentation, to the mask modules; turns their sums into
+    statistics at the end of every epoch, over all ranks; leaves merging off for ``t_warm`` epochs, after
+    which masks come from the statistics of the epoch before; and logs, per layer and epoch, IB loss, IB bound
+    and the size of the mask step, to the logger and to the visualizer's backends. The first epoch gives
+    centroids, the second Q(a|y): masks take their first step in the third.
+
+    All state is in buffers of the model, hence in its checkpoints. A :class:`RandomStateHook` is registered
+    if there is none, so that a resumed run continues bit for bit. Resuming from a checkpoint whose statistics
+    are of other classes or another grid is an error; ``load_from`` such a checkpoint starts them anew. An
+    epoch-based loop always resumes at the beginning of an epoch, and so do its statistics.
+
+    Args:
+        t_warm (int): Epochs without merging. With several processes it needs ``find_unused_parameters=True``,
+            since masks get no gradient in them. Defaults to 0.
+        interval (int, optional): Iterations that count as an epoch. Defaults to the epochs of an epoch-based
+            loop, and to as many iterations as the ranks need for one pass over the training set in others.
+        fit_projection (bool): Take the principal directions of the first batch as projection of the
+            statistics, in place of random ones. For fine-tuning, where features do not change much. Defaults
+            to False.
+        report_interval (int): Every how many iterations a batch goes into the logged means. Defaults to 10.
+
+    Raises:
+        UserError: The model keeps no statistics, or of another number of classes than its head tells apart; a
+            batch without usable annotations; NaN or infinite features.
+    """
+
+    def __init__(self,
+                 t_warm: int = 0,
+                 interval: Optional[int] = None,
+                 fit_projection: bool = False,
+                 report_interval: int = 10) -> None:
+        for name, value, least in (('t_warm', t_warm, 0), ('interval', interval, 1),
+                                   ('report_interval', report_interval, 1)):
+            if value is not None and value < least:
+                raise ValueError(f'{name} must be at least {least}, got {value}')
+        self.t_warm, self.interval, self.report_interval = t_warm, interval, report_interval
+        self.fit_projection = fit_projection
+        self._by_iter = False
+        self._masks: Dict[str, LTM] = {}
+        self._statistics: Dict[str, ClassCentroids] = {}
+        self._reports: Dict[str, BottleneckReport] = {}
+        self._handles: list = []
+
+    def before_run(self, runner) -> None:
+        """Finds the layers and names them after their place in the model."""
+        model = unwrapped_model(runner)
+        self._masks, self._statistics = _of_type(model, LTM), _of_type(model, ClassCentroids)
+        self._reports = {name: mask.report for name, mask in self._masks.items() if mask.report is not None}
+        for name, module in self._statistics.items():
+            module.name = name
+        if not any(isinstance(hook, RandomStateHook) for hook in runner.hooks):
+            runner.register_hook(RandomStateHook())
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Compares the statistics of the checkpoint with the model's before they are loaded."""
+        state = checkpoint.get('state_dict', checkpoint)
+        for name, module in self._statistics.items():
+            message = module.mismatch(state, name + '.')
+            if message and runner._resume:
+                raise UserError(f'cannot resume: {message}')
+            if message:
+                runner.logger.warning(f'{message}: they start anew')
+                for key in [key for key in state if key.startswith(name + '.')]:
+                    del state[key]
+
+    def before_train(self, runner) -> None:
+        """Checks the model, and begins to watch its forward passes."""
+        model = unwrapped_model(runner)
+        self._check(model)
+        if self.t_warm:
+            require_unused_parameters(runner, 'masks that do not merge yet (t_warm)')
+        self._by_iter = self.interval is not None or not is_epoch_based(runner)
+        if self._by_iter and self.interval is None:
+            self.interval = iterations_per_pass(runner)
+        for layer in self._layers():
+            layer.fitting = self.fit_projection and not layer.stats.started
+        self._watch(runner, model)
+
+    def before_train_epoch(self, runner) -> None:
+        """Drops what an interrupted epoch has left, which an epoch-based loop is about to repeat."""
+        if not self._by_iter:
+            for module in (*self._statistics.values(), *self._reports.values()):
+                module.restart_epoch()
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Switches merging on after the warm-up."""
+        active = self._epoch(runner) >= self.t_warm
+        for mask in self._masks.values():
+            if mask.active != active:
+                mask.active = active
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Checks the features of the batch; ends an epoch that is counted in iterations."""
+        self._check_tokens()
+        if self._by_iter and self.every_n_train_iters(runner, self.interval):
+            self._finish_epoch(runner, runner.iter + 1)
+        elif saves_after_iter(runner):
+            self._synchronize()
+
+    def after_train_epoch(self, runner) -> None:
+        """Turns the sums of the epoch into statistics."""
+        if not self._by_iter:
+            self._finish_epoch(runner, runner.iter)
+
+    def before_val(self, runner) -> None:
+        """Prepares for the checkpoint that a good validation saves."""
+        self._synchronize()
+
+    def after_train(self, runner) -> None:
+        """Stops watching."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _check(self, model: nn.Module) -> None:
+        if not self._statistics:
+            raise UserError('IBStatisticsHook: no layer keeps statistics: set num_classes of the merger, '
+                            'model.backbone.merger.num_classes in the config, or leave the hook out')
+        heads = head_classes(model)
+        for name, module in self._statistics.items():
+            if heads not in (None, module.num_classes):
+                raise UserError(f'{name} keeps statistics of {module.num_classes} classes '
+                                f'(model.backbone.merger.num_classes), but the head tells {heads} apart')
+
+    def _watch(self, runner, model: nn.Module) -> None:
+        signature = inspect.signature(model.forward)
+
+        def before(module: nn.Module, args: tuple, kwargs: Dict[str, Any]) -> None:
+            call = signature.bind(*args, **kwargs).arguments
+            if module.training and call.get('mode') == 'loss':
+                reporting = runner.iter % self.report_interval == 0
+                self._hand_out(call.get('data_samples'), reporting)
+
+        def after(module: nn.Module, args: tuple, output: Any) -> None:
+            for mask in self._masks.values():
+                mask.targets, mask.reporting = None, False
+
+        self._handles = [
+            model.register_forward_pre_hook(before, with_kwargs=True),
+            model.register_forward_hook(after, always_call=True)
+        ]
+
+    def _hand_out(self, data_samples: Optional[list], reporting: bool) -> None:
+        layers = self._layers()
+        if not layers:
+            return
+        classes = layers[0].stats.num_classes
+        try:
+            targets = BatchTargets.of(class_distribution(data_samples, classes), classes)
+        except ValueError as error:
+            raise UserError(f'IBStatisticsHook: {error}') from error
+        targets = targets.to(layers[0].logits.device)
+        for mask in self._masks.values():
+            mask.targets, mask.reporting = targets, reporting
+
+    def _layers(self) -> List[LTM]:
+        """The masks that take a step."""
+        return [mask for mask in self._masks.values() if mask.stats is not None]
+
+    def _check_tokens(self) -> None:
+        layers = self._layers()
+        # One question to the device for all layers.
+        if layers and not torch.stack([layer.checksum for layer in layers]).isfinite().all():
+            for layer in layers:
+                try:
+                    layer.check_tokens()
+                except ValueError as error:
+                    raise UserError(str(error)) from error
+
+    def _epoch(self, runner) -> int:
+        return runner.iter // self.interval if self._by_iter else runner.epoch
+
+    def _synchronize(self) -> None:
+        for module in (*self._statistics.values(), *self._reports.values()):
+            module.synchronize()
+
+    def _finish_epoch(self, runner, iterations: int) -> None:
+        epoch = self._epoch(runner)
+        for module in self._statistics.values():
+            module.finish_epoch()
+        summaries = {name: report.summary() for name, report in self._reports.items()}
+        summaries = {name: summary for name, summary in summaries.items() if summary}
+        if summaries:
+            runner.logger.info(_table(f'IB statistics of epoch {epoch + 1}', summaries))
+            scalars = {f'{key}/{name}': value for name, summary in summaries.items()
+                       for key, value in summary.items()}
+            runner.visualizer.add_scalars(scalars, step=iterations)
+
+
+def _of_type(model: nn.Module, kind: type) -> dict:
+    return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
+
+
+def head_classes(model: nn.Module) -> Optional[int]:
+    """How many classes the head of a classifier or detector tells apart; None if it does not say."""
+    head = next((head for head in (
+        getattr(model, 'head', None), getattr(model, 'bbox_head', None),
+        getattr(getattr(model, 'roi_head', None), 'bbox_head', None)) if head is not None), None)
+    if isinstance(head, nn.ModuleList):  # of a cascade, whose stages tell the same apart
+        head = head[0]
+    return getattr(head, 'num_classes', None)
+
+
+def _table(title: str, rows: Dict[str, Dict[str, float]]) -> str:
+    """Lines of numbers under the names of their columns."""
+    width = max(map(len, rows))
+    keys = BottleneckReport.keys
+    lines = [title, ' ' * width + ''.join(f'{key:>12}' for key in keys)]
+    for name, row in rows.items():
+        lines.append(f'{name:<{width}}' + ''.join(f'{row[key]:>12.4f}' for key in keys))
+    return '\n'.join(lines)

@@ -1,0 +1,100 @@
+"""Resuming a training bit for bit: mmengine saves no state of random number generators, this hook does."""
+
+from typing import Dict, Optional
+
+import torch
+from mmengine.dist import all_gather, get_rank
+from mmengine.hooks import Hook
+from torch import Tensor
+
+from mmltm.engine.random_states import get_random_states, set_random_states
+from mmltm.engine.run_queries import saves_after_iter
+from mmltm.registry import HOOKS
+
+KEY = 'random_states'
+
+
+@HOOKS.register_module()
+class RandomStateHook(Hook):
+    """Saves random states in checkpoints, and sets them on resuming.
+
+    A resumed run then equals the uninterrupted one from its checkpoint on, given deterministic kernels, if
+
+    * it is epoch-based, resumed at an epoch's end, and its data loader has no worker processes, or workers
+      that start afresh in every epoch (``persistent_workers=False``);
+    * or it is iteration-based and its data loader has no worker processes, or no random transforms.
+
+    Two things draw random numbers at other times in a resumed run than in an uninterrupted one, and are kept
+    from disturbing it: starting to iterate over the training data, which gets a generator of its own, and
+    validation, after which the states before it are set again.
+
+    A checkpoint holds ``random_states``, a dict of plain tensors with a row for every rank. They are set only
+    on resuming, not by ``load_from``, and only on as many ranks as saved them.
+    """
+
+    # After the hooks that compute, before the CheckpointHook that saves.
+    priority = 'LOW'
+
+    def __init__(self) -> None:
+        self._loader: Optional[torch.Generator] = None
+        #: Of all ranks, a row for each: taken by this run, and found in the checkpoint that it resumes from.
+        self._taken: Dict[str, Tensor] = {}
+        self._resumed: Dict[str, Tensor] = {}
+        self._validating = False
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Keeps the states until training begins: the runner still sets seeds after this."""
+        if runner._resume:
+            self._resumed = checkpoint.get(KEY, {})
+
+    def before_train(self, runner) -> None:
+        """Gives the training data a generator; sets the states of a checkpoint to resume from."""
+        loader = runner.train_dataloader
+        if loader.generator is None:
+            loader.generator = torch.Generator().manual_seed(runner.seed)
+        self._loader = loader.generator
+        if not self._resumed:
+            return
+        ranks = len(self._resumed['torch'])
+        if ranks == runner.world_size:
+            set_random_states(_of_this_rank(self._resumed), loader.generator)
+        else:
+            runner.logger.warning(f'Random states of {ranks} processes in the checkpoint, but '
+                                  f'{runner.world_size} run now: they are left, and random numbers differ '
+                                  'from those of an uninterrupted run')
+        self._resumed = {}
+
+    def after_train_epoch(self, runner) -> None:
+        """Takes the states for a checkpoint of this epoch."""
+        self._take()
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Takes the states if a checkpoint is about to be saved."""
+        if saves_after_iter(runner):
+            self._take()
+
+    def before_val(self, runner) -> None:
+        """Takes the states of training."""
+        self._validating = self._loader is not None
+        if self._validating:
+            self._take()
+
+    def after_val(self, runner) -> None:
+        """Sets the states of training again."""
+        if self._validating:
+            set_random_states(_of_this_rank(self._taken))
+            self._validating = False
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Adds the states to the checkpoint. Only one rank gets here, hence all of them are taken before."""
+        if runner.world_size == 1 and not self._validating:
+            self._take()
+        checkpoint[KEY] = self._taken
+
+    def _take(self) -> None:
+        states = get_random_states(self._loader)
+        self._taken = {key: torch.stack(all_gather(state)) for key, state in states.items()}
+
+
+def _of_this_rank(states: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    return {key: rows[get_rank()] for key, rows in states.items()}

@@ -1,0 +1,47 @@
+"""The states of all random number generators of a process, as plain tensors."""
+
+import random
+from typing import Dict, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def get_random_states(loader: Optional[torch.Generator] = None) -> Dict[str, Tensor]:
+    """States of Python's, NumPy's and PyTorch's global generators, on the CPU and the current GPU.
+
+    Args:
+        loader (torch.Generator, optional): A further generator to include.
+    """
+    version, words, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    states = {
+        'python': torch.tensor([version, *words]),
+        'python_gauss': torch.tensor(float('nan') if gauss is None else gauss, dtype=torch.float64),
+        'numpy': torch.tensor([position, has_gauss, *keys.tolist()]),
+        'numpy_gauss': torch.tensor(cached, dtype=torch.float64),
+        'torch': torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states['cuda'] = torch.cuda.get_rng_state()
+    if loader is not None:
+        states['loader'] = loader.get_state()
+    return states
+
+
+def set_random_states(states: Dict[str, Tensor], loader: Optional[torch.Generator] = None) -> None:
+    """Set what :func:`get_random_states` has returned, on a machine with or without a GPU."""
+    # Generators read the storage of a state from its beginning, even if the tensor is a later part of it.
+    states = {key: state.cpu().clone() for key, state in states.items()}
+    version, *words = states['python'].tolist()
+    gauss = states['python_gauss'].item()
+    random.setstate((version, tuple(words), None if gauss != gauss else gauss))
+    position, has_gauss, *keys = states['numpy'].tolist()
+    keys = np.array(keys, dtype=np.uint32)
+    np.random.set_state(('MT19937', keys, position, has_gauss, states['numpy_gauss'].item()))
+    torch.set_rng_state(states['torch'])
+    if 'cuda' in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states['cuda'])
+    if loader is not None and 'loader' in states:
+        loader.set_state(states['loader'])

@@ -1,0 +1,220 @@
+"""The information bottleneck of every layer over a data set (Tables 6 to 8 and Figure 2 of the paper).
+
+Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 2407.15219, section 3.2.
+"""
+
+import inspect
+from functools import partial
+from typing import Any, Dict, List, Optional
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmengine.runner import autocast
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmltm.ib import BottleneckSums, ClassCentroids
+from mmltm.ib.assignment import conditional_from_joint
+from mmltm.ib.ranks import sum_over_ranks
+from mmltm.registry import METRICS
+from mmltm.utils.errors import UserError
+from mmltm.utils.targets import class_distribution
+
+from .layers import find_layers, layer_tokens
+
+HOOK_HINT = "IBMetric sees no features by itself: add dict(type='mmltm.IBMetricHook') to custom_hooks"
+
+
+@METRICS.register_module()
+class IBMetric(BaseMetric):
+    """IB loss, IB bound and both mutual informations of every layer, for any token merger and for none.
+
+    It takes two passes over the data: one for the class centroids, which
+    :class:`~mmltm.engine.hooks.IBMetricHook` makes before the evaluation, and the evaluation itself. Features
+    are taken where they arise, in the forward passes, and only sums are kept, 16 C^2 bytes and twice the
+    centroids a layer. X are the tokens that enter a merger, X~ those that leave it; for a vanilla backbone
+    both are the block's own tokens. Q(a|y) is that of the same data. Needs labels in the data, as in
+    validation, and data that come the same way twice.
+
+    Results are named ``<prefix>/<layer>/<key>``, with the keys ``ib_loss``, ``ib_bound``, ``c0``,
+    ``mi_input`` (I(X~, X)) and ``mi_label`` (I(X~, Y)), all in nats; ib_loss <= ib_bound - c0 (Theorem 3.1).
+
+    Args:
+        num_classes (int, optional): C. Defaults to the number of ``classes`` in the data set's metainfo.
+        layers (str, optional): Regular expression for the names of the modules to measure. Defaults to all
+            mergers, or, if there are none, all transformer blocks, see
+            :func:`~mmltm.evaluation.layers.find_layers`.
+        window (int): Side of the window over which tokens of a layer without one of its own are averaged.
+            Defaults to 7.
+        beta (float): Inverse temperature of phi. Defaults to 10.0, as for the masks; the paper has 1.
+        normalize (bool): L2-normalise features before distances. Defaults to True.
+        center (bool): Subtract the mean feature before that. Defaults to True.
+        stat_dim (int, optional): Channels left of a token by a random projection; None is exact. Defaults to
+            16.
+        input_dim (int, optional): Dimensions left of all tokens of X by a further one; None is exact.
+            Defaults to 64.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
+
+    Raises:
+        UserError: No hook, no layers, or no usable annotations.
+        ValueError: NaN or infinite features; names the layer.
+    """
+
+    default_prefix = 'ib'
+
+    def __init__(self,
+                 num_classes: Optional[int] = None,
+                 layers: Optional[str] = None,
+                 window: int = 7,
+                 beta: float = 10.0,
+                 normalize: bool = True,
+                 center: bool = True,
+                 stat_dim: Optional[int] = 16,
+                 input_dim: Optional[int] = 64,
+                 **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.num_classes, self.pattern, self.window = num_classes, layers, window
+        self.space = dict(beta=beta, normalize=normalize, center=center)
+        self.stat_dim, self.input_dim = stat_dim, input_dim
+        self._layers: Dict[str, _Layer] = {}
+        self._handles: list = []
+        self._targets: Optional[Tensor] = None
+        self._first = True
+        self._seen = self._size = 0
+
+    def first_pass(self, model: nn.Module, dataloader: DataLoader, fp16: bool = False) -> None:
+        """Compute the centroids, and begin to watch the model for the second pass. Collective.
+
+        Args:
+            model (BaseModel): Not wrapped. Left in evaluation mode.
+            dataloader (DataLoader): What will be evaluated.
+            fp16 (bool): Run the model under autocast. Defaults to False.
+        """
+        if self.num_classes is None:
+            classes = (self.dataset_meta or {}).get('classes')
+            if classes is None:
+                raise UserError('IBMetric: the data set names no classes: set num_classes of the metric')
+            self.num_classes = len(classes)
+        self._size = len(dataloader.dataset)
+        self._watch(model)
+        model.eval()
+        print_log(f'IBMetric: first of two passes over {len(dataloader)} batches', logger='current')
+        with torch.no_grad():
+            for index, data_batch in enumerate(dataloader):
+                with autocast(enabled=fp16):
+                    model.val_step(data_batch)
+                if (index + 1) % 50 == 0:
+                    print_log(f'IBMetric: first pass [{index + 1}/{len(dataloader)}]', logger='current')
+        for layer in self._layers.values():
+            layer.finish_first()
+        self._first, self._seen = False, 0
+
+    def process(self, data_batch: Any, data_samples: List[dict]) -> None:
+        """Nothing is left to do for a batch whose features have been seen in its forward pass."""
+        if self._first:
+            raise UserError(HOOK_HINT)
+
+    def evaluate(self, size: int) -> Dict[str, float]:
+        """Metrics of all layers from the sums of all ranks. Collective.
+
+        Args:
+            size (int): Not needed; samples that pad the last batch have been left out by now.
+        """
+        metrics = self.compute_metrics(self.results)
+        self._forget()
+        return {f'{self.prefix}/{key}': value for key, value in metrics.items()}
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        """From the layers' sums, see :meth:`evaluate`; ``results`` is empty."""
+        if not self._layers:
+            raise UserError(HOOK_HINT)
+        return {f'{name}/{key}': value for name, layer in self._layers.items()
+                for key, value in layer.metrics().items()}
+
+    def _watch(self, model: nn.Module) -> None:
+        self._forget()
+        signature = inspect.signature(model.forward)
+
+        def before(module: nn.Module, args: tuple, kwargs: Dict[str, Any]) -> None:
+            self._take_targets(signature.bind(*args, **kwargs).arguments.get('data_samples'))
+
+        try:
+            modules = find_layers(model, self.pattern)
+        except ValueError as error:
+            raise UserError(f'IBMetric: {error}') from error
+        self._handles = [model.register_forward_pre_hook(before, with_kwargs=True)]
+        for name, module in modules.items():
+            take = partial(self._take_tokens, name)
+            self._handles.append(module.register_forward_hook(take, with_kwargs=True))
+
+    def _forget(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._layers, self._targets = [], {}, None
+        self._first, self._seen = True, 0
+
+    def _take_targets(self, data_samples: Optional[list]) -> None:
+        try:
+            self._targets = class_distribution(data_samples, self.num_classes)
+        except ValueError as error:
+            raise UserError(f'IBMetric: {error}') from error
+        # Samplers repeat samples until all ranks have as many; mmengine drops these results, too.
+        batch = torch.arange(self._seen, self._seen + len(self._targets))
+        self._targets[batch * get_world_size() + get_rank() >= self._size] = 0
+        self._seen += len(self._targets)
+
+    def _take_tokens(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        try:
+            tokens, merged = layer_tokens(module, args, kwargs, output, len(self._targets), self.window)
+        except ValueError as error:
+            raise UserError(f'IBMetric: {name}: {error}') from error
+        if name not in self._layers:
+            self._layers[name] = self._new_layer(name, tokens, merged)
+        layer, targets = self._layers[name], self._targets.to(tokens.device)
+        (layer.first if self._first else layer.second)(tokens, merged, targets)
+
+    def _new_layer(self, name: str, tokens: Tensor, merged: Tensor) -> '_Layer':
+        space = dict(num_classes=self.num_classes, name=name, **self.space)
+        centroids = ClassCentroids(
+            num_tokens=merged.shape[1], embed_dims=merged.shape[2], stat_dim=self.stat_dim, **space)
+        input_dims = tokens.shape[1] * centroids.centroids.shape[-1]
+        inputs = ClassCentroids(num_tokens=1, embed_dims=input_dims, stat_dim=self.input_dim, **space)
+        return _Layer(centroids.to(tokens.device), inputs.to(tokens.device))
+
+
+class _Layer:
+    """Two passes over the tokens of one layer: class centroids, then the sums behind IB and IBB."""
+
+    def __init__(self, merged: ClassCentroids, inputs: ClassCentroids) -> None:
+        self.merged, self.inputs = merged, inputs
+        self.sums: Optional[BottleneckSums] = None
+
+    def first(self, tokens: Tensor, merged: Tensor, targets: Tensor) -> None:
+        self.merged.update(self.merged.project(merged), targets)
+        self.inputs.update(self._input_features(tokens), targets)
+
+    def finish_first(self) -> None:
+        self.merged.finish_epoch()
+        self.inputs.finish_epoch()
+
+    def second(self, tokens: Tensor, merged: Tensor, targets: Tensor) -> None:
+        phi_merged = self.merged.assign(self.merged.project(merged))
+        phi_input = self.inputs.assign(self._input_features(tokens))
+        batch = [value.double() for value in BottleneckSums.of(phi_merged, phi_input, targets)]
+        if self.sums is None:
+            self.sums = BottleneckSums(*batch)
+        else:
+            for total, value in zip(self.sums, batch):
+                total += value
+
+    def metrics(self) -> Dict[str, float]:
+        sum_over_ranks(*self.sums)
+        loss, merged_input, merged_label = self.sums.ib_loss()
+        bound, c0 = self.sums.ib_bound(conditional_from_joint(self.sums.joint_label))
+        return dict(ib_loss=loss.item(), ib_bound=bound.item(), c0=c0.item(), mi_input=merged_input.item(),
+                    mi_label=merged_label.item())
+
+    def _input_features(self, tokens: Tensor) -> Tensor:
+        return self.inputs.project(self.merged.project(tokens).flatten(1)[:, None])

@@ -1,0 +1,248 @@
+"""MobileViT with token merging (LTM paper, sections 3.1 and 4.1), on mmpretrain's ``MobileViT``.
+
+The tokens of a stage are its patches, in as many groups as a patch has pixels; the groups share a block's
+mask, and for its statistics a token is a patch, the pixels of which are concatenated. A block merges between
+attention and MLP and hands fewer tokens to the next. ``restore='none'`` is the paper's form for
+classification: the smaller map flows on and the stage's shortcut undergoes the same merges.
+
+Departures from mmpretrain's class, beside merging: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` reach the inner
+blocks; what ``out_indices`` do not ask for is not built; ``frozen_stages`` freezes the stem too; ``with_cp``.
+"""
+
+import math
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmpretrain.models.backbones import MobileViT
+from mmpretrain.models.backbones.mobilenet_v2 import InvertedResidual
+from mmpretrain.models.backbones.mobilevit import MobileVitBlock
+from torch import Tensor
+
+from mmltm.merging.grids import Grid
+from mmltm.merging.operators import map_to_tokens, tokens_to_map
+from mmltm.models.mergers import build_mergers, merger_config
+from mmltm.registry import MODELS
+
+from .common import attend, check_indices, check_restore, feed_forward, freeze, run
+
+
+class LTMMobileVitBlock(MobileVitBlock):
+    """A MobileViT block whose every encoder layer hands fewer tokens on.
+
+    Args:
+        restore (bool): Bring the output back to the size of the input.
+        with_cp (bool): Recompute activations in the backward pass to save memory.
+        **kwargs: Arguments of mmpretrain's ``MobileVitBlock``.
+
+    Attributes:
+        mergers (nn.ModuleList): A merger for each encoder layer, or an identity where it merges nothing.
+    """
+
+    def __init__(self, *, restore: bool, with_cp: bool, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.restore, self.with_cp = restore, with_cp
+        self.mergers = nn.ModuleList(nn.Identity() for _ in self.global_rep[:-1])
+
+    def forward(self, x: Tensor, carry: Optional[Any] = None) -> Tuple[Tensor, Any]:
+        """Output of the block, and what the last merger hands on to the next stage's first.
+
+        Args:
+            x (Tensor): (B, in_channels, H, W).
+            carry (Any, optional): Of the stage before.
+
+        Returns:
+            tuple: A map, (B, out_channels, H, W), or smaller without ``restore``, and the carry.
+        """
+        shortcut, size = x, tuple(x.shape[-2:])
+        tokens, grid = self.unfold(run(self.local_rep, x, self.with_cp))
+        merges = []
+        for layer, merger in zip(self.global_rep, self.mergers):
+            tokens = run(lambda t, layer=layer: attend(layer, t), tokens, self.with_cp)
+            if not isinstance(merger, nn.Identity):
+                full = tokens_to_map(tokens, grid)
+                operator, carry = merger(full.unflatten(0, (len(x), self.patch_area)), carry)
+                if operator is not None:
+                    merged = operator.merge(full)
+                    merges.append((operator, full, merged))
+                    tokens, grid = map_to_tokens(merged), operator.merged_grid
+            tokens = run(lambda t, layer=layer: feed_forward(layer, t), tokens, self.with_cp)
+        if merges and self.restore:
+            update = tokens_to_map(tokens, grid)
+            for operator, full, merged in reversed(merges):
+                update = operator.restore(full, merged, update)
+            tokens, grid = map_to_tokens(update), merges[0][0].grid
+        elif merges:
+            shortcut, size = self.merge_shortcut(shortcut, [operator for operator, _, _ in merges])
+        x = self.fold(self.global_rep[-1](tokens), grid, size)
+        return run(lambda x: self.fuse(shortcut, x), x, self.with_cp), carry
+
+    def fuse(self, shortcut: Tensor, x: Tensor) -> Tensor:
+        x = self.conv_proj(x)
+        return x if self.conv_fusion is None else self.conv_fusion(torch.cat((shortcut, x), dim=1))
+
+    def merge_shortcut(self, shortcut: Tensor, operators: Sequence[Any]) -> Tuple[Tensor, Grid]:
+        """The shortcut and its size after all merges of the stage."""
+        tokens, grid = self.unfold(shortcut)
+        merged = tokens_to_map(tokens, grid)
+        for operator in operators:
+            merged = operator.merge(merged)
+        grid = tuple(merged.shape[-2:])
+        size = (grid[0] * self.patch_size[0], grid[1] * self.patch_size[1])
+        return self.fold(map_to_tokens(merged), grid, size), size
+
+    def unfold(self, x: Tensor) -> Tuple[Tensor, Grid]:
+        """Tokens of a map, (B, C, H, W) to (B A, N, C), A pixels a patch, and the grid of its N patches.
+
+        A map that patches do not fill is resized until they do.
+        """
+        batch, channels, *size = x.shape
+        patch_h, patch_w = self.patch_size
+        h, w = (math.ceil(side / patch) for side, patch in zip(size, self.patch_size))
+        if [h * patch_h, w * patch_w] != size:
+            x = F.interpolate(x, size=(h * patch_h, w * patch_w), mode='bilinear', align_corners=False)
+        x = x.reshape(batch, channels, h, patch_h, w, patch_w).permute(0, 3, 5, 2, 4, 1)
+        return x.reshape(batch * self.patch_area, h * w, channels), (h, w)
+
+    def fold(self, tokens: Tensor, grid: Grid, size: Grid) -> Tensor:
+        """The way back from :meth:`unfold`, to a map of ``size``."""
+        (h, w), (patch_h, patch_w), channels = grid, self.patch_size, tokens.shape[-1]
+        x = tokens.reshape(-1, patch_h, patch_w, h, w, channels).permute(0, 5, 3, 1, 4, 2)
+        x = x.reshape(-1, channels, h * patch_h, w * patch_w)
+        if tuple(x.shape[-2:]) != size:
+            x = F.interpolate(x, size=size, mode='bilinear', align_corners=False)
+        return x
+
+
+@MODELS.register_module()
+class LTMMobileViT(MobileViT):
+    """MobileViT backbone with token merging in its last three stages, for inputs of any size.
+
+    Without ``ratio`` and ``merger``, or at ratio 1.0, it is mmpretrain's ``MobileViT``, bit for bit;
+    otherwise the merging parameters alone are missing from a vanilla checkpoint.
+
+    Args:
+        arch (str or list): 'xx_small', 'x_small', 'small', or the layers as mmpretrain's class takes them.
+            Defaults to 'small'.
+        ratio (float or Sequence[float], optional): Share of tokens that each block keeps, in (0, 1], or one
+            value a block (two, four and three in the stages). Short for ``merger=dict(type='LTM',
+            ratio=ratio)``.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`.
+        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs; 'none'
+            lets the smaller map flow on and out. Defaults to 'stage'.
+        out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Layers
+            behind the last of them are not built. Defaults to (4, ).
+        frozen_stages (int): -1: nothing is frozen; 0: the stem; k: the stem and the first k stages, with
+            their masks, from construction on. Defaults to -1.
+        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        conv_cfg, norm_cfg, act_cfg (dict): Of all convolutions. Default to mmpretrain's.
+        **kwargs: Other arguments of mmpretrain's ``MobileViT``.
+
+    Raises:
+        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, or ``arch``,
+            ``out_indices``, ``frozen_stages`` or ``restore`` out of range.
+    """
+
+    def __init__(self,
+                 arch: Union[str, List[list]] = 'small',
+                 *,
+                 ratio: Optional[Union[float, Sequence[float]]] = None,
+                 merger: Optional[dict] = None,
+                 restore: str = 'stage',
+                 out_indices: Union[int, Sequence[int]] = (4, ),
+                 frozen_stages: int = -1,
+                 with_cp: bool = False,
+                 conv_cfg: Optional[dict] = None,
+                 norm_cfg: dict = dict(type='BN'),
+                 act_cfg: dict = dict(type='Swish'),
+                 **kwargs) -> None:
+        if isinstance(arch, str):
+            if arch.lower() not in self.arch_settings:
+                raise ValueError(f'arch must be one of {tuple(self.arch_settings)} or a list, got {arch!r}')
+            arch = self.arch_settings[arch.lower()]
+        out_indices = check_indices(out_indices, len(arch))
+        if not -1 <= frozen_stages <= len(arch):
+            raise ValueError(f'frozen_stages must be -1 (none) to {len(arch)}, got {frozen_stages}')
+        # The parent's constructor calls the methods below that make the layers and need these.
+        self.restore, self.with_cp = check_restore(restore) == 'stage', with_cp
+        self._layer_cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        super().__init__(arch, out_indices=out_indices, **self._layer_cfgs, **kwargs)
+        self.frozen_stages = frozen_stages
+        blocks = [layer[-1] for layer in self.layers if isinstance(layer[-1], LTMMobileVitBlock)]
+        mergers = build_mergers(
+            merger_config(merger, ratio),
+            depths=[len(block.mergers) for block in blocks],
+            embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks])
+        for block, block_mergers in zip(blocks, mergers):
+            block.mergers = block_mergers
+        self.layers = self.layers[:max(out_indices) + 1]
+        if len(self.layers) < self.num_stages:
+            self.conv_1x1_exp = None
+        self._freeze_stages()
+
+    def make_mobilevit_layer(self,
+                             in_channels: int,
+                             out_channels: int,
+                             stride: int,
+                             transformer_dim: int,
+                             ffn_dim: int,
+                             num_transformer_blocks: int,
+                             expand_ratio: int = 4) -> Tuple[nn.Sequential, int]:
+        """An inverted residual and a MobileViT block; arguments as the parent's."""
+        reduce = InvertedResidual(in_channels, out_channels, stride, expand_ratio, **self._layer_cfgs)
+        block = LTMMobileVitBlock(
+            restore=self.restore,
+            with_cp=self.with_cp,
+            in_channels=out_channels,
+            transformer_dim=transformer_dim,
+            ffn_dim=ffn_dim,
+            out_channels=out_channels,
+            num_transformer_blocks=num_transformer_blocks,
+            **self._layer_cfgs)
+        return nn.Sequential(reduce, block), out_channels
+
+    def make_mobilenetv2_layer(self,
+                               in_channels: int,
+                               out_channels: int,
+                               stride: int,
+                               num_blocks: int,
+                               expand_ratio: int = 4) -> Tuple[nn.Sequential, int]:
+        """Inverted residuals; arguments as the parent's."""
+        first = InvertedResidual(in_channels, out_channels, stride, expand_ratio, **self._layer_cfgs)
+        others = (InvertedResidual(out_channels, out_channels, 1, expand_ratio, **self._layer_cfgs)
+                  for _ in range(num_blocks - 1))
+        return nn.Sequential(first, *others), out_channels
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Feature maps of ``out_indices``, in ascending order.
+
+        Args:
+            x (Tensor): (B, in_channels, H, W).
+
+        Returns:
+            tuple[Tensor]: Maps at the nominal strides (2, 4, 8, 16, 32), smaller ones with
+                ``restore='none'``;
+            that of the last stage has ``last_exp_factor`` times its channels.
+        """
+        x, outputs, carry = self.stem(x), [], None
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer[-1], LTMMobileVitBlock):
+                x, carry = layer[-1](run(layer[0], x, self.with_cp), carry)
+            else:
+                x = run(layer, x, self.with_cp)
+            if index == self.num_stages - 1:
+                x = self.conv_1x1_exp(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages >= 0:
+            freeze([self.stem, *self.layers[:self.frozen_stages]])
+        if self.frozen_stages == self.num_stages and self.conv_1x1_exp is not None:
+            freeze([self.conv_1x1_exp])
+
+    def train(self, mode: bool = True) -> 'LTMMobileViT':
+        super().train(mode)
+        return self

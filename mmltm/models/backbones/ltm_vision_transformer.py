@@ -1,0 +1,174 @@
+"""ViT and DeiT with token merging (LTM paper, section 3.1), on mmpretrain's ``VisionTransformer``.
+
+A block attends to all its tokens, merges the patch tokens, runs its MLP on the class token and the merged
+ones, and hands these on. The class token is never merged. Position embeddings are added before the first
+block, so any image size works as it does in mmpretrain's class. ``ratio`` is the mean share of patch tokens
+that the MLPs see: every block keeps about the same share of its own tokens, in windows of 7 x 7 patches whose
+sides shrink one at a time, so the last block sees fewer than ``ratio`` and the first one more.
+
+Departures from mmpretrain's class, beside merging: layers behind the last of ``out_indices`` are not built;
+frozen layers stay in evaluation mode; ``with_cp``.
+"""
+
+from typing import List, Optional, Sequence, Tuple, Union
+
+import torch
+import torch.nn as nn
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor
+
+from mmltm.merging.grids import Grid, check_ratios, share_for_mean
+from mmltm.merging.operators import map_to_tokens, tokens_to_map
+from mmltm.models.mergers import build_mergers, merger_config, window_sides
+from mmltm.registry import MODELS
+
+from .common import attend, check_indices, check_restore, feed_forward, freeze, run
+
+
+@MODELS.register_module()
+class LTMVisionTransformer(VisionTransformer):
+    """ViT backbone with token merging in every block but the last, for images of any size.
+
+    Nobody reads what the last block would hand on, or reads it at once, so it merges nothing. Without
+    ``ratio`` and ``merger``, or at ratio 1.0, it is mmpretrain's ``VisionTransformer``, bit for bit;
+    otherwise the merging parameters alone are missing from a vanilla checkpoint.
+
+    Args:
+        arch (str or dict): 'deit-tiny', 'deit-small', 'deit-base' (ViT-T, -S, -B), or what else mmpretrain's
+            class takes. Defaults to 'base'.
+        ratio (float or Sequence[float], optional): Mean share of patch tokens over the blocks, in (0, 1]; or
+            for each block the share of its own tokens that it keeps (the last of these has no effect). Short
+            for ``merger=dict(type='LTM', ratio=ratio)``.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`;
+            ``rounding`` defaults to 'area', so that sides shrink one at a time.
+        restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone, 'none'
+            gives the merged ones. The class token does not depend on it. Defaults to 'stage'.
+        out_indices (int or Sequence[int]): Layers to return, negative ones counted from the end. Layers
+            behind the last of them are not built. Defaults to -1.
+        frozen_stages (int): -1 or 0: nothing is frozen; k: the embeddings and the first k layers, with their
+            masks, from construction on. Defaults to -1.
+        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        **kwargs: Other arguments of mmpretrain's ``VisionTransformer``.
+
+    Raises:
+        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, or ``arch``,
+            ``out_indices``, ``frozen_stages`` or ``restore`` out of range.
+    """
+
+    def __init__(self,
+                 arch: Union[str, dict] = 'base',
+                 *,
+                 ratio: Optional[Union[float, Sequence[float]]] = None,
+                 merger: Optional[dict] = None,
+                 restore: str = 'stage',
+                 out_indices: Union[int, Sequence[int]] = -1,
+                 frozen_stages: int = -1,
+                 with_cp: bool = False,
+                 **kwargs) -> None:
+        if isinstance(arch, str):
+            if arch.lower() not in self.arch_zoo:
+                raise ValueError(f'arch must be one of {tuple(self.arch_zoo)} or a dict, got {arch!r}')
+            arch = self.arch_zoo[arch.lower()]
+        depth = arch['num_layers']
+        out_indices = check_indices(out_indices, depth)
+        if not -1 <= frozen_stages <= depth:
+            raise ValueError(f'frozen_stages must be -1 (none) to {depth}, got {frozen_stages}')
+        restore = check_restore(restore)
+        super().__init__(arch, out_indices=out_indices, **kwargs)
+        self.frozen_stages, self.with_cp = frozen_stages, with_cp
+        self.restore = restore == 'stage' and self.out_type != 'cls_token'
+
+        config = merger_config(merger, ratio)
+        if config is not None:
+            config = _with_block_ratios(config, depth)
+        last = max(out_indices)
+        self.mergers = build_mergers(config, [depth], [self.embed_dims])[0][:last].append(nn.Identity())
+        self.layers = self.layers[:last + 1]
+        if last < depth - 1:
+            self.final_norm, self.ln1 = False, None
+        self._freeze_stages()
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Outputs of ``out_indices``, in ascending order, each as ``out_type`` says.
+
+        Args:
+            x (Tensor): (B, in_channels, H, W).
+
+        Returns:
+            tuple[Tensor]: (B, C) for 'cls_token' and 'avg_featmap', (B, C, h, w) for 'featmap', (B, 1 + h w,
+                C)
+            for 'raw'.
+        """
+        x, grid = self.patch_embed(x)
+        if self.cls_token is not None:
+            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        x = x + resize_pos_embed(self.pos_embed, self.patch_resolution, grid,
+                                 self.interpolate_mode, self.num_extra_tokens)
+        x = self.pre_norm(self.drop_after_pos(x))
+
+        outputs, merges, carry = [], [], None
+        for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
+            x = run(lambda x, layer=layer: attend(layer, x), x, self.with_cp)
+            if not isinstance(merger, nn.Identity):
+                extra, full = self._split(x, grid)
+                operator, carry = merger(full, carry)
+                if operator is not None:
+                    merged = operator.merge(full)
+                    x, grid = torch.cat((extra, map_to_tokens(merged)), dim=1), operator.merged_grid
+                    if self.restore:
+                        merges.append((operator, full, merged))
+            x = run(lambda x, layer=layer: feed_forward(layer, x), x, self.with_cp)
+            if index in self.out_indices:
+                out, out_grid = self._restore(x, grid, merges)
+                if index == self.num_layers - 1 and self.final_norm:
+                    out = self.ln1(out)
+                outputs.append(self._format_output(out, out_grid))
+        return tuple(outputs)
+
+    def _split(self, x: Tensor, grid: Grid) -> Tuple[Tensor, Tensor]:
+        """Extra tokens, and patch tokens as a map, both views."""
+        return x[:, :self.num_extra_tokens], tokens_to_map(x[:, self.num_extra_tokens:], grid)
+
+    def _restore(self, x: Tensor, grid: Grid, merges: List[tuple]) -> Tuple[Tensor, Grid]:
+        """Tokens with all patches, and their grid."""
+        if not merges:
+            return x, grid
+        extra, update = self._split(x, grid)
+        for operator, full, merged in reversed(merges):
+            update = operator.restore(full, merged, update)
+        return torch.cat((extra, map_to_tokens(update)), dim=1), merges[0][0].grid
+
+    def _freeze_stages(self) -> None:
+        count = self.frozen_stages
+        if count <= 0:
+            return
+        freeze([self.patch_embed, self.drop_after_pos, self.pre_norm])
+        freeze([*self.layers[:count], *self.mergers[:count]])
+        self.pos_embed.requires_grad = False
+        if self.cls_token is not None:
+            self.cls_token.requires_grad = False
+        if count == self.num_layers:
+            freeze([self.ln1] * self.final_norm + [self.ln2] * (self.out_type == 'avg_featmap'))
+
+    def train(self, mode: bool = True) -> 'LTMVisionTransformer':
+        super().train(mode)
+        self._freeze_stages()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+        """As the parent's; a mask belongs to the layer whose tokens it merges."""
+        masks = f'{prefix}mergers.'
+        if param_name.startswith(masks):
+            param_name = f'{prefix}layers.{param_name[len(masks):]}'
+        return super().get_layer_depth(param_name, prefix)
+
+
+def _with_block_ratios(config: dict, depth: int) -> dict:
+    """The merger's config with a ratio for every block, from a mean share or a list; the last one 1."""
+    config = {'rounding': 'area', 'window': 7, **config}
+    ratios = check_ratios(config['ratio'], depth)
+    if not isinstance(config['ratio'], (list, tuple)):
+        window = window_sides(config['window'])
+        ratios = [share_for_mean(window, ratios[0], depth, config['rounding'])] * depth
+    return {**config, 'ratio': [*ratios[:-1], 1.0]}

@@ -1,0 +1,38 @@
+"""The paper's fine-tuning: masks learn, all else stays to the bit."""
+
+import pytest
+from small_runs import classifier, runner
+
+from mmltm.utils.errors import UserError
+
+TUNING = dict(type='mmltm.MaskTuningHook')
+IB = dict(type='mmltm.IBStatisticsHook')
+
+
+@pytest.mark.parametrize('hooks', [[TUNING], [TUNING, IB]])
+def test_all_but_the_masks_is_frozen_to_the_bit(tmp_path, hooks):
+    model = classifier(head=dict(type='mmltm.EfficientViTClsHead', hidden_channels=(32, 32), dropout=0.5))
+    run = runner(tmp_path, model=model, hooks=hooks, epochs=3, val=True,
+                 optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.05, weight_decay=0.5)))
+    run.model.init_weights()
+    before = {key: value.clone() for key, value in run.model.state_dict().items()}
+    modes = []
+    run.model.head.dropout.register_forward_hook(
+        lambda module, *_: modes.append((module.training, run.model.training)))
+    run.train()
+    after = run.model.state_dict()
+    changed = {key for key in before if not before[key].equal(after[key])}
+    logits = {key for key in before if key.endswith('.logits')}
+    assert len(logits) == 4 and logits <= changed
+    statistics = {key for key in changed - logits if '.mergers.' in key}
+    assert changed == logits | statistics and bool(statistics) == (IB in hooks)
+    assert (False, True) in modes and (True, True) not in modes, 'losses in training mode, without dropout'
+    touched = run.optim_wrapper.optimizer.state
+    assert {name for name, parameter in run.model.named_parameters() if parameter in touched} == logits
+
+
+def test_a_model_without_masks_is_refused(tmp_path):
+    for index, model in enumerate((classifier(merger=dict(ratio=1.0)), classifier(frozen_stages=4))):
+        with pytest.raises(UserError, match='MaskTuningHook: no mask to tune'):
+            runner(tmp_path / str(index), model=model, hooks=[TUNING]).train()
+
