@@ -45,7 +45,8 @@ def least_squares_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
     """
     gram = mask.mT @ mask
     gram = gram + eps * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return torch.cholesky_solve(mask.mT, torch.linalg.cholesky(gram)).mT
+    # Unlike cholesky, cholesky_ex does not make the host wait for the device; the ridge keeps the factor in existence.
+    return torch.cholesky_solve(mask.mT, torch.linalg.cholesky_ex(gram)[0]).mT
 
 
 def row_normalized_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
