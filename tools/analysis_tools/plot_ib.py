@@ -1,0 +1,93 @@
+"""IB loss, IB bound and mask step by layer and epoch, from the log of a training with IBStatisticsHook."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+from rich.console import Console
+from rich.table import Table
+
+from mmltm.ib.report import BottleneckReport
+from mmltm.utils.cli import make_parser
+from mmltm.utils.errors import UserError, run
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+EXAMPLES = """examples:
+  python tools/analysis_tools/plot_ib.py work_dirs/ltm_effvit_b0_imagenette128 --out ib.png
+
+Values are means over batches of what one batch estimates; those of a whole data set come from mmltm.IBMetric.
+"""
+
+TITLES = dict(ib_loss='IB loss, nats', ib_bound='IB bound, nats', mask_step='mask step, L1 a column')
+
+
+def parse_args():
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument('work_dir', help='work dir of the training, all of whose runs are joined')
+    parser.add_argument('--out', help='picture to write; default: WORK_DIR/ib.png')
+    return parser.parse_args()
+
+
+def read_log(work_dir):
+    """Values by quantity, layer and step, of all runs in a work dir; a resumed run overwrites what it repeats."""
+    values = {key: defaultdict(dict) for key in BottleneckReport.keys}
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    if not files:
+        raise UserError(f'{work_dir} holds no */vis_data/scalars.json: not the work dir of a training')
+    for file in files:
+        for line in file.read_text().splitlines():
+            scalars = json.loads(line)
+            for name, value in scalars.items():
+                key, _, layer = name.partition('/')
+                if key in values and layer:
+                    values[key][layer][scalars['step']] = value
+    if not values['ib_loss']:
+        raise UserError(f'no IB values in the logs of {work_dir}: they need IBStatisticsHook and three epochs at least')
+    return values
+
+
+def draw(values, path):
+    """One panel a quantity, over the epochs that have values; the deeper a layer, the darker its line."""
+    figure, axes = plt.subplots(2, len(TITLES), figsize=(5 * len(TITLES), 7.5), layout='constrained')
+    layers = list(values['ib_loss'])
+    colors = [plt.cm.viridis_r(0.1 + 0.9 * index / max(len(layers) - 1, 1)) for index in range(len(layers))]
+    for (upper, lower), (key, title) in zip(axes.T, TITLES.items()):
+        for layer, color in zip(layers, colors):
+            series = values[key][layer]
+            upper.plot(range(1, len(series) + 1), [series[step] for step in sorted(series)], '.-', color=color,
+                       label=layer.removeprefix('backbone.'))
+        upper.set(title=title, xlabel='epoch with statistics')
+        steps = sorted(values[key][layers[0]])
+        for step, style in ((steps[0], 'o--'), (steps[-1], 'o-')):
+            lower.plot(range(1, len(layers) + 1), [values[key][layer][step] for layer in layers], style,
+                       label='first epoch' if step == steps[0] else 'last epoch')
+        lower.set(xlabel='layer', xticks=range(1, len(layers) + 1))
+    axes[0, 0].legend(fontsize='small')
+    axes[1, 0].legend(fontsize='small')
+    figure.savefig(path, dpi=100)
+
+
+def show(values):
+    """Table of the first and the last epoch."""
+    table = Table('layer', *(f'{title}: first, last' for title in TITLES.values()))
+    for layer in values['ib_loss']:
+        ends = [[values[key][layer][step] for step in (min(values[key][layer]), max(values[key][layer]))]
+                for key in TITLES]
+        table.add_row(layer, *(f'{first:.4f}, {last:.4f}' for first, last in ends))
+    Console(width=140).print(table)
+
+
+def main():
+    args = parse_args()
+    values = read_log(args.work_dir)
+    out = args.out or str(Path(args.work_dir) / 'ib.png')
+    draw(values, out)
+    show(values)
+    print(f'Picture: {out}')
+
+
+if __name__ == '__main__':
+    run(main)
