@@ -15,7 +15,7 @@ from mmltm.utils.config import load_config
 from mmltm.utils.errors import run
 from mmltm.utils.preflight import check_config, is_first_on_machine
 from mmltm.utils.runner import build_loop, build_runner
-from mmltm.utils.test_outputs import finish_out, set_out, set_show
+from mmltm.utils.outputs import finish_out, set_out, set_show
 
 EXAMPLES = """
 examples:

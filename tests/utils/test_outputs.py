@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmltm.utils.errors import UserError
-from mmltm.utils.test_outputs import finish_out, set_out, set_show
+from mmltm.utils.outputs import finish_out, set_out, set_show
 
 SIZE = 200
 IMAGES = 6
