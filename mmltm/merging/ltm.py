@@ -166,22 +166,31 @@ class LTM(nn.Module):
         Returns:
             tuple: The operator (None while merging is off) and this block's own carry.
         """
-        constant = self._is_constant()
-        with autocast_off(x):
-            if constant:
-                carry = self._cached(('carry', ), lambda: self._step(x, carry), self._stamp(carry))
-            else:
+        if not self._is_constant():
+            with autocast_off(x):
                 carry = self._step(x, carry)
-            if not self.active:
-                return None, carry
-            steps = None if carry is None else carry.steps
+                return self._operator(x, carry, self.matrices), carry
+        key = ('merging', self.active, *x.shape[-2:])
+        return self._cached(key, lambda: self._constant_merging(x, carry), self._stamp(carry))
 
-            def matrices(source: Grid, target: Grid) -> Tuple[Tensor, Tensor]:
-                if constant:
-                    return self._cached((source, target), lambda: self.matrices(source, target, steps))
-                return self.matrices(source, target, steps)
+    def _constant_merging(self, x: Tensor,
+                          carry: Optional[Carry]) -> Tuple[Optional[WindowedMerge], Optional[Carry]]:
+        """Operator and carry as long as the mask is constant; different maps share the carry and the tiles."""
 
-            return WindowedMerge(x.shape[-2:], self.source, self.target, matrices), carry
+        def matrices(source: Grid, target: Grid, steps: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+            return self._cached((source, target), lambda: self.matrices(source, target, steps))
+
+        with autocast_off(x):
+            own = self._cached(('carry', ), lambda: self._step(x, carry))
+            operator = self._operator(x, own, matrices)
+            return None if operator is None else operator.collapse(), own
+
+    def _operator(self, x: Tensor, carry: Optional[Carry], matrices: Callable) -> Optional[WindowedMerge]:
+        if not self.active:
+            return None
+        steps = None if carry is None else carry.steps
+        return WindowedMerge(x.shape[-2:], self.source, self.target,
+                             lambda source, target: matrices(source, target, steps))
 
     def matrices(self, source: Grid, target: Grid, steps: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
         """Mask and way back for one tile.

@@ -57,6 +57,10 @@ def row_normalized_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
 INVERSES = {'lstsq': least_squares_inverse, 'rownorm': row_normalized_inverse}
 
 
+#: Entries of the largest matrix that :meth:`WindowedMerge.collapse` makes of a map.
+DENSE_LIMIT = 2**16
+
+
 class Region(NamedTuple):
     """Equal tiles side by side: one tile on each axis, and the matrices, ([B,] N, P), of all of them."""
     rows: AxisTile
@@ -143,6 +147,26 @@ class WindowedMerge:
         ]
         self.grid = tuple(grid)
         self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
+
+    def collapse(self, limit: int = DENSE_LIMIT) -> 'WindowedMerge':
+        """Make one tile of the whole map if it has edge tiles and is small.
+
+        Four kinds of tile take some thirty calls, which on a small map cost more than one product with a matrix that is
+        mostly zeros. For constant masks: the matrix is worth its making only if it is used again.
+
+        Args:
+            limit (int): Largest number of entries that the matrix may have.
+        """
+        (h, w), (merged_h, merged_w) = self.grid, self.merged_grid
+        n, p = h * w, merged_h * merged_w
+        first = self.regions[0][0].merge
+        if len(self.regions) == len(self.regions[0]) == 1 or n * p > limit or first.dim() > 2:
+            return self
+        like = dict(dtype=first.dtype, device=first.device)
+        mask = self.merge(torch.eye(n, **like).reshape(n, 1, h, w)).flatten(1)
+        inverse = self.unmerge(torch.eye(p, **like).reshape(p, 1, merged_h, merged_w)).flatten(1).mT
+        self.regions = [[Region(AxisTile(0, h, 1, merged_h), AxisTile(0, w, 1, merged_w), mask, inverse.contiguous())]]
+        return self
 
     def merge(self, x: Tensor) -> Tensor:
         """G^T x: (B, ..., C, H, W) to (B, ..., C, H', W')."""

@@ -149,3 +149,21 @@ def test_area_scores_lose_less_of_a_photograph_than_a_binary_mask(shared):
         gain[name] = torch.linalg.matrix_norm(inverse, 2).item()
     assert lost['area'] < 0.6 * lost['uniform']
     assert gain['area'] < 5 < 15 < gain['uniform']
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('size', SIZES)
+def test_collapsed_is_the_same_operator(size, channels_last):
+    operator = WindowedMerge(size, (7, 7), (6, 6), matrices)
+    tiled = len(operator.regions) * len(operator.regions[0])
+    x = torch.randn(2, 3, *size)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    merged = operator.merge(x)
+    update = merged.tanh()
+    restored = operator.restore(x, merged, update)
+    collapsed = operator.collapse(limit=10**5)
+    small = x[0, 0].numel() * merged[0, 0].numel() <= 10**5
+    assert len(collapsed.regions) * len(collapsed.regions[0]) == (1 if small else tiled)
+    torch.testing.assert_close(collapsed.merge(x), merged)
+    torch.testing.assert_close(collapsed.restore(x, merged, update), restored)

@@ -101,6 +101,15 @@ class MultiScaleLinearAttention(BaseModule):
                 nn.Conv2d(3 * width, 3 * width, 1, groups=3 * num_heads, bias=False)) for scale in scales)
         self.proj = ConvModule(width * (1 + len(scales)), channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 
+    @staticmethod
+    def aggregate(qkv: Tensor, depthwise: nn.Conv2d, pointwise: nn.Conv2d) -> Tensor:
+        """Tokens of a neighbourhood. The grouped pointwise convolution is computed as a batched matrix product, since
+        on a CPU torch computes it group by group."""
+        x = depthwise(qkv)
+        groups = pointwise.groups
+        weight = pointwise.weight.reshape(groups, -1, pointwise.weight.shape[1])
+        return (weight @ x.reshape(len(x), groups, weight.shape[2], -1)).reshape(qkv.shape)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Linear attention, (B, heads, head_dim, N) each: the N x N matrix is never formed."""
         with autocast_off(q):
@@ -112,7 +121,7 @@ class MultiScaleLinearAttention(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         qkv = self.qkv(x)
-        qkv = torch.cat([qkv, *(aggregate(qkv) for aggregate in self.aggregations)], 1)
+        qkv = torch.cat([qkv, *(self.aggregate(qkv, *layers) for layers in self.aggregations)], 1)
         # Channels run (scale, head, q k v, head_dim).
         q, k, v = qkv.reshape(batch, -1, 3 * self.head_dim, height * width).chunk(3, dim=2)
         out = self.attend(q, k, v).to(qkv.dtype)
