@@ -58,7 +58,7 @@ INVERSES = {'lstsq': least_squares_inverse, 'rownorm': row_normalized_inverse}
 
 
 #: Entries of the largest matrix that :meth:`WindowedMerge.collapse` makes of a map.
-DENSE_LIMIT = 2**16
+DENSE_LIMIT = 131072
 
 
 class Region(NamedTuple):
@@ -170,6 +170,9 @@ class WindowedMerge:
 
     def merge(self, x: Tensor) -> Tensor:
         """G^T x: (B, ..., C, H, W) to (B, ..., C, H', W')."""
+        if self._is_one_tile(x):
+            mask, lead = self.regions[0][0].merge, x.shape[:-2]
+            return (x.view(-1, mask.shape[0]) @ mask.to(x.dtype)).view(*lead, *self.merged_grid)
         maps = x.flatten(0, -4)
         merged = _cat2d([[
             _apply_to_tiles(_cut(maps, region), region.rows.count, region.cols.count,
@@ -200,7 +203,17 @@ class WindowedMerge:
             merged (Tensor): (B, ..., C, H', W'), ``self.merge(full)``, which the caller has at hand.
             update (Tensor): (B, ..., C, H', W'), what became of ``merged``.
         """
+        if self._is_one_tile(full) and full.dtype == update.dtype:
+            unmerge = self.regions[0][0].unmerge.mT.to(full.dtype)
+            added = (update - merged).reshape(-1, unmerge.shape[0])
+            return torch.addmm(full.reshape(-1, unmerge.shape[1]), added, unmerge).view_as(full)
         return full + self.unmerge(update - merged)
+
+    def _is_one_tile(self, x: Tensor) -> bool:
+        """Whether a map is one tile as it lies in memory, so that merging it is a plain matrix product."""
+        region = self.regions[0][0]
+        return (len(self.regions) == len(self.regions[0]) == region.rows.count == region.cols.count == 1
+                and region.merge.dim() == 2 and x.is_contiguous())
 
     def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """U f(G^T x) for a function f of single tokens, which may be computed in any order.
