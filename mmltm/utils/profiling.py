@@ -63,6 +63,8 @@ def count_macs(model: nn.Module, call: Callable[[], object]) -> Dict[str, float]
         dict: From the dotted name of each module ('' for all of ``model``) to its count. Convolutions and matrix
         products count; element-wise work, normalisation and pooling do not, as in the papers' tables.
     """
+    with torch.no_grad():
+        call()  # makes constant masks, whose making is not part of a forward pass
     # Fused attention kernels hide their products from the counter on some devices; the plain form shows them.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, depth=None) as counter:
         call()
