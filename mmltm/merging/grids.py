@@ -131,14 +131,19 @@ class AxisTile(NamedTuple):
 def tile_axis(length: int, source: int, target: int) -> List[AxisTile]:
     """Cut an axis into windows of ``source`` cells, from its origin, and what remains at its end.
 
-    The remainder is a smaller window of its own and shrinks in proportion, so no cell is padded, and a longer axis
-    leaves the windows before its end as they were.
+    No cell is padded, and a longer axis leaves the windows before its end as they were. The remainder is a smaller
+    window of its own and shrinks at least as much as a whole one, lest large maps with a remainder keep a larger share
+    than those without. A remainder too short for that joins the window before it; such a window, and an axis shorter
+    than a window, become the nearest number of cells.
     """
     count, rest = divmod(length, source)
-    tiles = [AxisTile(0, source, count, target)] if count else []
-    if rest:
-        tiles.append(AxisTile(count * source, rest, 1, max(1, math.floor(rest * target / source + 0.5))))
-    return tiles
+    if not rest:
+        return [AxisTile(0, source, count, target)]
+    if count and rest * target >= source:
+        return [AxisTile(0, source, count, target), AxisTile(count * source, rest, 1, rest * target // source)]
+    tiles = [AxisTile(0, source, count - 1, target)] if count > 1 else []
+    size = rest + (source if count else 0)
+    return tiles + [AxisTile(length - size, size, 1, max(1, math.floor(size * target / source + 0.5)))]
 
 
 def axis_overlap(source: int, target: int) -> Tensor:

@@ -6,6 +6,7 @@ Tokens come as maps, (..., C, H, W). A sequence of tokens, (..., H W, C), is suc
 (:func:`tokens_to_map`), only that its channels come last in memory; it is merged, and returned, in that layout.
 """
 
+import math
 from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -57,14 +58,22 @@ def row_normalized_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
 INVERSES = {'lstsq': least_squares_inverse, 'rownorm': row_normalized_inverse}
 
 
-#: Entries of the largest matrix that :meth:`WindowedMerge.collapse` makes of a map.
-DENSE_LIMIT = 131072
+#: Most cells that a row of windows may be merged into for :meth:`WindowedMerge.collapse` to make one matrix of it: what
+#: such a matrix multiplies too much then takes less time than cutting the row into windows.
+BAND_LIMIT = 128
 
 
 class Region(NamedTuple):
     """Equal tiles side by side: one tile on each axis, and the matrices, ([B,] N, P), of all of them."""
     rows: AxisTile
     cols: AxisTile
+    merge: Tensor
+    unmerge: Tensor
+
+
+class Band(NamedTuple):
+    """Equal rows of windows, one below the other, and the matrices, (N, P), that merge one row as a whole."""
+    count: int
     merge: Tensor
     unmerge: Tensor
 
@@ -147,53 +156,49 @@ class WindowedMerge:
         ]
         self.grid = tuple(grid)
         self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
+        self.bands: List[Band] = []
 
-    def collapse(self, limit: int = DENSE_LIMIT) -> 'WindowedMerge':
-        """Make one tile of the whole map if it has edge tiles and is small.
+    def collapse(self, limit: int = BAND_LIMIT) -> 'WindowedMerge':
+        """Make one matrix of every row of windows, if that merges into few cells.
 
-        Four kinds of tile take some thirty calls, which on a small map cost more than one product with a matrix that is
-        mostly zeros. For constant masks: the matrix is worth its making only if it is used again.
+        Cutting a map into windows and putting these side by side moves it about in memory, one kind of window after the
+        other. A row of windows lies in memory as it is, so a small map is merged sooner by a product with a matrix that
+        is mostly zeros. For constant masks: the matrices are worth their making only if they are used again.
 
         Args:
-            limit (int): Largest number of entries that the matrix may have.
+            limit (int): Largest number of cells that a row of windows may be merged into.
         """
-        (h, w), (merged_h, merged_w) = self.grid, self.merged_grid
-        n, p = h * w, merged_h * merged_w
-        first = self.regions[0][0].merge
-        if len(self.regions) == len(self.regions[0]) == 1 or n * p > limit or first.dim() > 2:
-            return self
-        like = dict(dtype=first.dtype, device=first.device)
-        mask = self.merge(torch.eye(n, **like).reshape(n, 1, h, w)).flatten(1)
-        inverse = self.unmerge(torch.eye(p, **like).reshape(p, 1, merged_h, merged_w)).flatten(1).mT
-        self.regions = [[Region(AxisTile(0, h, 1, merged_h), AxisTile(0, w, 1, merged_w), mask, inverse.contiguous())]]
+        height = max(line[0].rows.merged for line in self.regions)
+        if height * self.merged_grid[1] <= limit and self.regions[0][0].merge.dim() == 2:
+            self.bands = [self._band(line) for line in self.regions]
         return self
+
+    def _band(self, line: Sequence[Region]) -> Band:
+        rows, mask = line[0].rows, line[0].merge
+        n, p = rows.size * self.grid[1], rows.merged * self.merged_grid[1]
+        identity = torch.eye(n, dtype=mask.dtype, device=mask.device)
+        one = [region._replace(rows=rows._replace(start=0, count=1)) for region in line]
+        merge = _merge_line(identity.view(n, 1, rows.size, self.grid[1]), one).flatten(1)
+        unmerge = _unmerge_line(identity[:p, :p].reshape(p, 1, rows.merged, self.merged_grid[1]), one).flatten(1).mT
+        return Band(rows.count, merge, unmerge.contiguous())
 
     def merge(self, x: Tensor) -> Tensor:
         """G^T x: (B, ..., C, H, W) to (B, ..., C, H', W')."""
-        if self._is_one_tile(x):
-            mask, lead = self.regions[0][0].merge, x.shape[:-2]
-            return (x.view(-1, mask.shape[0]) @ mask.to(x.dtype)).view(*lead, *self.merged_grid)
+        if self.bands and x.is_contiguous():
+            rows = _cut_rows(x, [(band.count, len(band.merge)) for band in self.bands])
+            merged = [part @ band.merge.to(x.dtype) for part, band in zip(rows, self.bands)]
+            return _join_rows(merged, (*x.shape[:-2], *self.merged_grid))
         maps = x.flatten(0, -4)
-        merged = _cat2d([[
-            _apply_to_tiles(_cut(maps, region), region.rows.count, region.cols.count,
-                            (region.rows.merged, region.cols.merged), region.merge)
-            for region in line
-        ] for line in self.regions])
-        return merged.unflatten(0, x.shape[:-3])
+        return _cat([_merge_line(maps, line) for line in self.regions], 2).unflatten(0, x.shape[:-3])
 
     def unmerge(self, y: Tensor) -> Tensor:
         """U y: (B, ..., C, H', W') to (B, ..., C, H, W)."""
         maps, lines, top = y.flatten(0, -4), [], 0
         for line in self.regions:
-            left, parts = 0, []
-            for r, c, _, unmerge in line:
-                height, width = r.count * r.merged, c.count * c.merged
-                parts.append(_apply_to_tiles(
-                    maps[:, :, top:top + height, left:left + width], r.count, c.count, (r.size, c.size), unmerge.mT))
-                left += width
-            lines.append(parts)
+            height = line[0].rows.count * line[0].rows.merged
+            lines.append(_unmerge_line(maps[:, :, top:top + height], line))
             top += height
-        return _cat2d(lines).unflatten(0, y.shape[:-3])
+        return _cat(lines, 2).unflatten(0, y.shape[:-3])
 
     def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
         """All tokens plus what merged space has added since: full + U (update - merged).
@@ -203,17 +208,14 @@ class WindowedMerge:
             merged (Tensor): (B, ..., C, H', W'), ``self.merge(full)``, which the caller has at hand.
             update (Tensor): (B, ..., C, H', W'), what became of ``merged``.
         """
-        if self._is_one_tile(full) and full.dtype == update.dtype:
-            unmerge = self.regions[0][0].unmerge.mT.to(full.dtype)
-            added = (update - merged).reshape(-1, unmerge.shape[0])
-            return torch.addmm(full.reshape(-1, unmerge.shape[1]), added, unmerge).view_as(full)
-        return full + self.unmerge(update - merged)
-
-    def _is_one_tile(self, x: Tensor) -> bool:
-        """Whether a map is one tile as it lies in memory, so that merging it is a plain matrix product."""
-        region = self.regions[0][0]
-        return (len(self.regions) == len(self.regions[0]) == region.rows.count == region.cols.count == 1
-                and region.merge.dim() == 2 and x.is_contiguous())
+        added = update - merged
+        if not self.bands or not (full.is_contiguous() and added.is_contiguous() and full.dtype == added.dtype):
+            return full + self.unmerge(added)
+        rows = _cut_rows(full, [(band.count, len(band.merge)) for band in self.bands])
+        added_rows = _cut_rows(added, [(band.count, band.merge.shape[1]) for band in self.bands])
+        restored = [torch.addmm(part, added_part, band.unmerge.mT.to(part.dtype))
+                    for part, added_part, band in zip(rows, added_rows, self.bands)]
+        return _join_rows(restored, full.shape)
 
     def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """U f(G^T x) for a function f of single tokens, which may be computed in any order.
@@ -236,7 +238,7 @@ class WindowedMerge:
             tiles = _multiply(tiles, region.unmerge.mT, True)
             return _from_tiles(tiles, part, rows.count, cols.count, (rows.size, cols.size))
 
-        return map_to_tokens(_cat2d([[through(region) for region in line] for line in self.regions]))
+        return map_to_tokens(_cat([_cat([through(region) for region in line], 3) for line in self.regions], 2))
 
 
 def _cut(x: Tensor, region: Region) -> Tensor:
@@ -245,6 +247,40 @@ def _cut(x: Tensor, region: Region) -> Tensor:
     return x[:, :, r.start:r.start + r.size * r.count, c.start:c.start + c.size * c.count]
 
 
-def _cat2d(lines: List[List[Tensor]]) -> Tensor:
-    rows = [line[0] if len(line) == 1 else torch.cat(line, 3) for line in lines]
-    return rows[0] if len(rows) == 1 else torch.cat(rows, 2)
+def _merge_line(x: Tensor, line: Sequence[Region]) -> Tensor:
+    """Merge the part of a (B, C, H, W) map that regions side by side cover."""
+    return _cat([
+        _apply_to_tiles(_cut(x, region), region.rows.count, region.cols.count,
+                        (region.rows.merged, region.cols.merged), region.merge) for region in line
+    ], 3)
+
+
+def _unmerge_line(y: Tensor, line: Sequence[Region]) -> Tensor:
+    """The way back for the merged part, (B, C, h', W'), of regions side by side."""
+    parts, left = [], 0
+    for rows, cols, _, unmerge in line:
+        width = cols.count * cols.merged
+        parts.append(_apply_to_tiles(
+            y[..., left:left + width], rows.count, cols.count, (rows.size, cols.size), unmerge.mT))
+        left += width
+    return _cat(parts, 3)
+
+
+def _cut_rows(x: Tensor, bands: Sequence[Tuple[int, int]]) -> List[Tensor]:
+    """Cut contiguous maps, (..., H, W), into bands of ``count`` rows of windows, n cells each: (... count, n)."""
+    maps, start, parts = x.view(-1, x.shape[-2] * x.shape[-1]), 0, []
+    for count, n in bands:
+        parts.append(maps[:, start:start + count * n].reshape(-1, n))
+        start += count * n
+    return parts
+
+
+def _join_rows(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Maps of ``shape``, (..., H, W), from their bands."""
+    maps = math.prod(shape[:-2])
+    return _cat([part.reshape(maps, -1) for part in parts], 1).view(shape)
+
+
+def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Parts side by side; a single one without the copy that torch.cat makes."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

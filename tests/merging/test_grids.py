@@ -52,14 +52,32 @@ def test_tiles_cover_the_axis(length, source, data):
     tiles = tile_axis(length, source, target)
     position = 0
     for tile in tiles:
-        assert tile.start == position and 1 <= tile.merged <= tile.size <= source
+        assert tile.start == position and 1 <= tile.merged <= tile.size
         position += tile.size * tile.count
     assert position == length
 
 
-def test_a_longer_axis_keeps_the_windows_before_its_end():
-    assert tile_axis(50, 7, 6)[0] == tile_axis(49, 7, 6)[0]
-    assert tile_axis(57, 7, 6)[0]._replace(count=7) == tile_axis(50, 7, 6)[0]
+@given(length=st.integers(1, 200), longer=st.integers(0, 40))
+def test_a_longer_axis_keeps_the_windows_before_its_end(length, longer):
+    def windows(tiles):
+        return [tile.size for tile in tiles for _ in range(tile.count)]
+    before, after = windows(tile_axis(length, 7, 6))[:-1], windows(tile_axis(length + longer, 7, 6))
+    assert after[:len(before)] == before
+
+
+@given(length=st.integers(1, 200), source=side, data=st.data())
+def test_a_remainder_keeps_no_larger_share_than_a_window(length, source, data):
+    target = data.draw(st.integers(1, source))
+    last = tile_axis(length, source, target)[-1]
+    if last.size < source <= length:
+        assert last.merged <= last.size * target / source
+    elif last.size != source:  # a small axis, or one whose short remainder has joined a window
+        assert abs(last.merged - last.size * target / source) <= 0.5 or last.merged == 1
+
+
+@pytest.mark.parametrize('length, merged', [(4, 3), (7, 6), (8, 7), (10, 6 + 2), (14, 12), (20, 12 + 5), (22, 12 + 7)])
+def test_what_remains_of_an_axis(length, merged):
+    assert sum(tile.count * tile.merged for tile in tile_axis(length, 7, 6)) == merged
 
 
 @given(source=side, data=st.data())
