@@ -6,12 +6,7 @@
 Learning rate 0.001 for a total batch of 16 (8 GPUs x 2 images). For another total batch add `--auto-scale-lr`.
 """
 
-_base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
-    'mmdet::_base_/datasets/coco_instance.py',
-    'mmdet::_base_/schedules/schedule_1x.py',
-    'mmdet::_base_/default_runtime.py',
-]
+_base_ = './_base_/det_mask_rcnn.py'
 
 # Checkpoint of an ImageNet classifier (path or URL) whose `backbone.` weights to start from; None trains from scratch.
 # On the command line: --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.norm_eval=True
@@ -29,15 +24,3 @@ model = dict(
         norm_eval=pretrained is not None,
         **start),
     neck=dict(in_channels=[32, 64, 128, 256]))
-
-max_epochs = 12
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
-         convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=max_epochs)
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=0.001, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.))
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='coco/segm_mAP'))

@@ -6,6 +6,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
+from mmltm.utils.allocator import keep_freed_memory
 from mmltm.utils.errors import TRACEBACK_SWITCH, UserError, summary
 
 
@@ -15,8 +16,10 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         UserError: The config cannot be built; the message says why.
     """
-    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
-        _use_cpus(cfg)
+    if get_device() == 'cpu':
+        keep_freed_memory()
+        if cfg.launcher == 'pytorch':
+            _use_cpus(cfg)
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except Exception as error:  # of whatever kind a constructor raises

@@ -16,7 +16,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 EXAMPLES = """examples:
-  python tools/analysis_tools/plot_ib.py work_dirs/ltm_effvit_b0_imagenette128 --out ib.png
+  python tools/analysis_tools/plot_ib.py work_dirs/ltm_efficientvit_b0_imagenette128 --out ib.png
 
 Values are means over batches of what one batch estimates; those of a whole data set come from mmltm.IBMetric.
 """

@@ -1,0 +1,5 @@
+"""MobileViT-XS classifier, with label smoothing."""
+
+_base_ = 'mmpretrain::_base_/models/mobilevit/mobilevit_xs.py'
+
+model = dict(head=dict(loss=dict(_delete_=True, type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))

@@ -1,0 +1,17 @@
+"""Fine-tuning of the masks alone, by the loss and by the information bottleneck.
+
+The paper's 1, 5, 10, 25 or 50 epochs are one value, `train_cfg.max_epochs`, here or on the command line
+(--cfg-options train_cfg.max_epochs=5); the learning rate follows it. The information-bottleneck step needs the
+statistics of two epochs and moves masks from the third on; in fewer epochs they learn by the loss alone.
+"""
+
+_base_ = './adamw.py'
+
+train_cfg = dict(by_epoch=True, max_epochs=25, val_interval=1)
+# Logits start 1 above or 2 below the point where their entry changes: one epoch must be able to carry them there.
+optim_wrapper = dict(optimizer=dict(lr=1e-2))
+param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)]
+# Features hardly change, so the principal directions of the first batch serve the statistics to the end.
+custom_hooks = [dict(type='mmltm.MaskTuningHook'), dict(type='mmltm.IBStatisticsHook', fit_projection=True)]
+find_unused_parameters = True  # the frozen ones
+auto_scale_lr = dict(base_batch_size=1024)

@@ -1,0 +1,52 @@
+"""Low-rank adaptation of a backbone and its masks (LTM paper, supplement 2.2), on mmpretrain's ``LoRAModel``.
+
+Departure from that class, for which all but the low-rank weights is frozen and left out of checkpoints: masks
+learn too, and they and their statistics are saved.
+"""
+
+from typing import Dict
+
+from mmpretrain.models.peft import LoRAModel
+from torch import Tensor, nn
+
+from mmltm.merging import LTM
+from mmltm.registry import MODELS
+
+
+@MODELS.register_module()
+class LTMLoRAModel(LoRAModel):
+    """A backbone of which low-rank weights and masks learn, and nothing else.
+
+    Its checkpoints hold low-rank weights, masks and their statistics: a test needs the weights below them too,
+    which ``init_cfg`` of ``module`` names.
+
+    Args:
+        *args, **kwargs: Arguments of mmpretrain's ``LoRAModel``: ``module``, ``targets``, ``rank``, ``alpha``,
+            ``drop_rate``.
+    """
+
+    def _set_lora_trainable(self) -> None:
+        super()._set_lora_trainable()
+        for mask in self._masks().values():
+            mask.logits.requires_grad_(True)
+
+    def _masks(self) -> Dict[str, LTM]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, LTM)}
+
+    def _register_state_dict_hooks(self) -> None:
+        """As the parent's, with masks among the keys that count."""
+        learns = ('.lora_', *(f'{name}.' for name in self._masks()))
+
+        def counts(key: str) -> bool:
+            return any(part in key for part in learns)
+
+        def keep(module: nn.Module, state: Dict[str, Tensor], prefix: str, metadata: dict) -> None:
+            for key in [key for key in state if key.startswith(prefix) and not counts(key)]:
+                del state[key]
+
+        def excuse(module: nn.Module, incompatible) -> None:
+            for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
+                keys[:] = [key for key in keys if counts(key)]
+
+        self._register_state_dict_hook(keep)
+        self.register_load_state_dict_post_hook(excuse)
