@@ -5,6 +5,8 @@ Vision backbones whose transformer blocks merge their tokens by a learnt mask
 TPAMI 2025, arXiv 2407.15219), for mmpretrain and mmdetection.
 """
 
+import importlib
+
 from mmltm import compat
 
 __version__ = '0.1.0'
@@ -12,4 +14,13 @@ __version__ = '0.1.0'
 # Must precede the first import of mmcv.ops, wherever that happens.
 compat.install()
 
-__all__ = ['__version__']
+# Imported on first use: importing mmltm stays cheap, and takes none of mmpretrain's modules along.
+_LAZY = dict(apply_ltm='mmltm.models.apply', get_model='mmltm.models.zoo', list_models='mmltm.models.zoo')
+
+__all__ = ['__version__', *_LAZY]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(_LAZY[name]), name)

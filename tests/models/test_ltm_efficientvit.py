@@ -64,28 +64,18 @@ def test_any_size_and_nominal_strides(size, restore):
                 assert output.shape[2] < nominal[0] and output.shape[3] < nominal[1]
 
 
-@pytest.mark.parametrize('with_cp', [False, True])
 @pytest.mark.parametrize('indices', [(4, ), (1, 2, 3, 4), (3, )])
-def test_every_parameter_learns(with_cp, indices):
-    model = LTMEfficientViT('b0', ratio=0.5, out_indices=indices, with_cp=with_cp)
-    outputs = model(torch.randn(2, 3, 224, 224))
-    sum(output.square().mean() for output in outputs).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        assert '.mergers.' not in name or (parameter.grad != 0).any(), name
+def test_masks_learn(indices):
+    model = LTMEfficientViT('b0', ratio=0.5, out_indices=indices)
+    sum(output.square().mean() for output in model(torch.randn(2, 3, 224, 224))).backward()
+    masks = [parameter for name, parameter in model.named_parameters() if '.mergers.' in name]
+    assert masks and all((mask.grad != 0).any() for mask in masks)
 
 
 def test_ratios_by_block():
     model = LTMEfficientViT('b1', ratio=[1.0, 0.5, 1.0, 1.0, 1.0, 0.25, 1.0])
     merging = [[hasattr(merger, 'logits') for merger in stage.mergers] for stage in model.stages[2:]]
     assert merging == [[False, True, False], [False, False, True, False]]
-
-
-def test_frozen_stages_freeze_their_masks():
-    model = LTMEfficientViT('b0', ratio=0.7, frozen_stages=3)
-    assert not any(p.requires_grad for p in model.stages[2].parameters())
-    assert all(p.requires_grad for p in model.stages[3].parameters())
-    assert not model.train().stages[2].mergers[0].training
 
 
 def test_evaluation_does_not_depend_on_the_batch():

@@ -9,12 +9,14 @@ shorter than a normalised token, the more so the less they agree, and the MLP ha
 norm of a mean has the scale that the MLP was trained on. It is cheaper too.
 
 Departures from mmpretrain's class, beside merging: what ``out_indices`` do not ask for is not built;
-``frozen_stages`` act from construction on.
+``frozen_stages`` act from construction on; ``norm_cfg`` reaches the inner norms too; maps smaller than a window
+are padded without being asked for.
 """
 
 from typing import Any, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
+import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
@@ -30,8 +32,17 @@ from .common import check_indices, freeze, run
 
 
 def attend(block: SwinBlock, x: Tensor, grid: Grid) -> Tensor:
-    """First half of a Swin block: attention in windows and its residual."""
-    return block.attn(block.norm1(x), grid) + x
+    """First half of a Swin block: attention in windows and its residual.
+
+    A map that is smaller than a window is padded to its size, where mmpretrain's class wants to be told so.
+    """
+    update, (height, width) = block.norm1(x), grid
+    padded = tuple(max(side, block.attn.window_size) for side in grid)
+    if padded == tuple(grid) or block.attn.pad_small_map:
+        return block.attn(update, grid) + x
+    update = F.pad(update.unflatten(1, grid), (0, 0, 0, padded[1] - width, 0, padded[0] - height))
+    update = block.attn(update.flatten(1, 2), padded).unflatten(1, padded)
+    return update[:, :height, :width].flatten(1, 2) + x
 
 
 def feed_forward(block: SwinBlock, x: Tensor, operator: Optional[Any]) -> Tensor:
@@ -100,6 +111,9 @@ class LTMSwin(SwinTransformer):
         frozen_stages (int): -1: nothing is frozen; k: the patch embedding and stages 0 to k, with their
             masks, from construction on. Defaults to -1.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        norm_cfg (dict, optional): Config of all norms, but those for which ``stage_cfgs`` or ``patch_cfg`` have
+            their own; None leaves the outputs without. Defaults to ``dict(type='LN')``.
+        stage_cfgs, patch_cfg: As mmpretrain's class takes them.
         **kwargs: Other arguments of mmpretrain's ``SwinTransformer``.
 
     Raises:
@@ -116,6 +130,9 @@ class LTMSwin(SwinTransformer):
                  out_indices: Union[int, Sequence[int]] = (3, ),
                  frozen_stages: int = -1,
                  with_cp: bool = False,
+                 norm_cfg: Optional[dict] = dict(type='LN'),
+                 stage_cfgs: Union[dict, Sequence[dict]] = dict(),
+                 patch_cfg: dict = dict(),
                  **kwargs) -> None:
         if isinstance(arch, str):
             if arch.lower() not in self.arch_zoo:
@@ -125,8 +142,13 @@ class LTMSwin(SwinTransformer):
         out_indices = check_indices(out_indices, count)
         if not -1 <= frozen_stages < count:
             raise ValueError(f'frozen_stages must be -1 (none) to {count - 1}, got {frozen_stages}')
+        if norm_cfg is not None:
+            stages = [stage_cfgs] * count if isinstance(stage_cfgs, dict) else stage_cfgs
+            stage_cfgs = [_with_norms(stage, norm_cfg) for stage in stages]
+            patch_cfg = {'norm_cfg': norm_cfg, **patch_cfg}
         super().__init__(
-            arch, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, **kwargs)
+            arch, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
+            stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
         config = merger_config(merger, ratio)
         if config is not None:
             config.setdefault('window', window_size)
@@ -186,3 +208,11 @@ class LTMSwin(SwinTransformer):
         for name in [name for name in state_dict if name.startswith(prefix) and name.endswith('attn_mask')]:
             del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+
+
+def _with_norms(stage_cfg: dict, norm_cfg: dict) -> dict:
+    """Config of a stage that says the norms of its blocks and of its patch merging."""
+    norms = dict(norm_cfg=norm_cfg)
+    blocks = stage_cfg.get('block_cfgs', {})
+    blocks = {**norms, **blocks} if isinstance(blocks, dict) else [{**norms, **block} for block in blocks]
+    return {**stage_cfg, 'block_cfgs': blocks, 'downsample_cfg': {**norms, **stage_cfg.get('downsample_cfg', {})}}

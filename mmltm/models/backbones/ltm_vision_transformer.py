@@ -149,7 +149,7 @@ class LTMVisionTransformer(VisionTransformer):
         if self.cls_token is not None:
             self.cls_token.requires_grad = False
         if count == self.num_layers:
-            freeze([self.ln1] * self.final_norm + [self.ln2] * (self.out_type == 'avg_featmap'))
+            freeze(getattr(self, name) for name in ('ln1', 'ln2') if isinstance(getattr(self, name, None), nn.Module))
 
     def train(self, mode: bool = True) -> 'LTMVisionTransformer':
         super().train(mode)

@@ -1,0 +1,171 @@
+"""Token merging for a model that is already in memory."""
+
+import copy
+from typing import Callable, Dict, NamedTuple, Sequence, Type, TypeVar, Union
+
+from mmpretrain.models.backbones import MobileViT, SwinTransformer, VisionTransformer
+from mmpretrain.models.classifiers import BaseClassifier
+from torch import nn
+
+from mmltm.utils.errors import UserError
+
+from .backbones import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
+from .zoo import FAMILIES
+
+Model = TypeVar('Model', bound=nn.Module)
+
+#: Containers, which are kept while what they contain changes over.
+_CONTAINERS = (nn.Sequential, nn.ModuleList)
+
+
+class Adapter(NamedTuple):
+    """How to get from a vanilla backbone to the one with merging.
+
+    Attributes:
+        merging (type): Class of the latter.
+        family (str): Key of :data:`~mmltm.models.zoo.FAMILIES`.
+        arguments (Callable): Takes a vanilla backbone; returns arguments of the class that have shaped more than the
+            layers, which change over as they are.
+    """
+    merging: Type[nn.Module]
+    family: str
+    arguments: Callable[[nn.Module], dict]
+
+
+def _mobilevit(backbone: MobileViT) -> dict:
+    last = backbone.conv_1x1_exp.conv
+    return dict(
+        arch=backbone.arch,
+        in_channels=backbone.stem.conv.in_channels,
+        stem_channels=backbone.stem.conv.out_channels,
+        last_exp_factor=last.out_channels // last.in_channels)
+
+
+def _efficientvit(backbone: EfficientViT) -> dict:
+    return dict(
+        arch=backbone.arch,
+        in_channels=backbone.stem[0].in_channels,
+        norm_eval=backbone.norm_eval,
+        with_cp=backbone.with_cp,
+        norm_cfg=backbone.norm_cfg,
+        act_cfg=backbone.act_cfg)
+
+
+def _patches(backbone: Union[SwinTransformer, VisionTransformer]) -> dict:
+    embed = backbone.patch_embed
+    return dict(
+        arch=backbone.arch_settings,
+        img_size=embed.init_input_size,
+        in_channels=embed.projection.in_channels,
+        patch_size=embed.projection.kernel_size,
+        patch_cfg=dict(stride=embed.projection.stride),
+        interpolate_mode=backbone.interpolate_mode)
+
+
+def _vision_transformer(backbone: VisionTransformer) -> dict:
+    return dict(
+        _patches(backbone),
+        final_norm=backbone.final_norm,
+        out_type=backbone.out_type,
+        with_cls_token=backbone.with_cls_token,
+        pre_norm=not isinstance(backbone.pre_norm, nn.Identity))
+
+
+def _swin(backbone: SwinTransformer) -> dict:
+    block = backbone.stages[0].blocks[0]
+    return dict(
+        _patches(backbone),
+        window_size=block.attn.window_size,
+        out_after_downsample=backbone.out_after_downsample,
+        use_abs_pos_embed=backbone.use_abs_pos_embed,
+        norm_eval=backbone.norm_eval,
+        with_cp=block.with_cp)
+
+
+_ADAPTERS: Dict[type, Adapter] = {
+    MobileViT: Adapter(LTMMobileViT, 'mobilevit', _mobilevit),
+    EfficientViT: Adapter(LTMEfficientViT, 'efficientvit', _efficientvit),
+    VisionTransformer: Adapter(LTMVisionTransformer, 'vit', _vision_transformer),
+    SwinTransformer: Adapter(LTMSwin, 'swin', _swin),
+}
+
+
+def apply_ltm(model: Model, ratio: Union[float, Sequence[float]] = 0.7, **merger) -> Model:
+    """A copy of a vanilla model, with token merging and the model's own weights.
+
+    Masks start at local averages. In a classifier MobileViT lets the smaller map flow on, as the paper's does;
+    elsewhere all maps keep their nominal size. Layers that no output asks for are left out.
+
+    Args:
+        model (nn.Module): A backbone, or a model with one in ``backbone``: mmpretrain's ``MobileViT``,
+            ``VisionTransformer`` (ViT and DeiT) or ``SwinTransformer``, or our ``EfficientViT``. It stays as it is.
+        ratio (float or Sequence[float]): Share of tokens that blocks keep, as the backbones take it. Defaults to 0.7.
+        **merger: Other settings of the merger, as ``type='LTM'`` or ``window=14``.
+
+    Returns:
+        nn.Module: Of the model's class (a backbone: of the class with merging), on its device, with its modes of
+        training and its frozen parameters. A Runner will not draw its weights anew.
+
+    Raises:
+        UserError: For a backbone of another class, derived ones included, or one with layers that its class would not
+            make.
+
+    Examples:
+        >>> import mmltm
+        >>> from mmpretrain import get_model
+        >>> model = mmltm.apply_ltm(get_model('deit-small_4xb256_in1k', pretrained=True), ratio=0.7)
+    """
+    merger = dict(type='LTM', ratio=ratio, **merger)
+    result = copy.deepcopy(model)
+    if not isinstance(getattr(model, 'backbone', None), nn.Module):
+        return _merging(result, merger, in_classifier=False)
+    result.backbone = _merging(result.backbone, merger, isinstance(model, BaseClassifier))
+    result.is_init = True
+    return result
+
+
+def _merging(backbone: nn.Module, merger: dict, in_classifier: bool) -> nn.Module:
+    """The backbone with merging, made of the given one's layers, which is used up."""
+    # The very class: a derived one may compute something else with the same layers.
+    adapter = _ADAPTERS.get(type(backbone))
+    if adapter is None:
+        names = ', '.join(f'{known.__module__.split(".")[0]}.{known.__name__}' for known in _ADAPTERS)
+        raise UserError(f'apply_ltm knows the backbones {names}, got {type(backbone).__module__.split(".")[0]}.'
+                        f'{type(backbone).__name__}')
+    form = FAMILIES[adapter.family].form if in_classifier else {}
+    merging = adapter.merging(
+        merger=merger,
+        out_indices=tuple(backbone.out_indices),
+        frozen_stages=backbone.frozen_stages,
+        **adapter.arguments(backbone),
+        **form).train(backbone.training)
+    device = next(backbone.parameters()).device
+    _check_shapes(backbone, merging)
+    _take_over(backbone, merging)
+    merging.is_init = True
+    return merging.to(device)
+
+
+def _check_shapes(backbone: nn.Module, merging: nn.Module) -> None:
+    theirs = backbone.state_dict()
+    for name, value in merging.state_dict().items():
+        if name in theirs and theirs[name].shape != value.shape:
+            raise UserError(
+                f'apply_ltm cannot tell how this {type(backbone).__name__} was made: {name} has shape '
+                f'{tuple(theirs[name].shape)}, by its attributes it would be {tuple(value.shape)}; build '
+                f'mmltm.{type(merging).__name__} with the same arguments and load its weights')
+
+
+def _take_over(source: nn.Module, target: nn.Module) -> None:
+    """Put the source's layers and parameters in the place of the target's, containers and masks aside."""
+    target.training = source.training
+    for name, _ in target.named_parameters(recurse=False):
+        setattr(target, name, getattr(source, name))
+    for name, module in target.named_children():
+        if name == 'mergers':
+            continue
+        counterpart = getattr(source, name)
+        if type(module) is type(counterpart) and not isinstance(module, _CONTAINERS):
+            setattr(target, name, counterpart)
+        else:
+            _take_over(counterpart, module)

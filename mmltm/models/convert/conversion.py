@@ -1,0 +1,130 @@
+"""From a state dict of another project to that of a classifier of mmltm, and what did not match.
+
+Layers compute alike in all projects: epsilons of norms (1e-6 in ViT, 1e-5 elsewhere), the exact GELU, and the order
+of queries, keys and values agree. The authors' EfficientViT divides by the sum of attention weights plus 1e-15; timm
+and mmltm add 1e-5.
+"""
+
+import re
+from typing import Callable, Container, Dict, List, NamedTuple
+
+from torch import Tensor
+
+from mmltm.models.zoo import architecture, build, model_config
+from mmltm.utils.errors import UserError
+
+from . import efficientvit, mobilevit, swin, vision_transformer
+from .layout import Layout
+
+
+def _always(layout: Layout) -> Callable[[Container[str]], Layout]:
+    return lambda names: layout
+
+
+_OPENMMLAB = {
+    **dict.fromkeys(('mobilevit', 'efficientvit', 'vit'), _always(Layout())), 'swin': _always(swin.OPENMMLAB)
+}
+#: Layout by source and family, given the names in a state dict.
+_LAYOUTS: Dict[str, Dict[str, Callable[[Container[str]], Layout]]] = dict(
+    timm=dict(
+        mobilevit=_always(mobilevit.TIMM), efficientvit=_always(efficientvit.TIMM),
+        vit=_always(vision_transformer.TIMM), swin=swin.timm),
+    mit=dict(efficientvit=_always(efficientvit.MIT)),
+    mmpretrain=_OPENMMLAB,
+    mmdet=_OPENMMLAB)
+SOURCES = tuple(_LAYOUTS)
+
+_OPENMMLAB_NAME = re.compile(r'^backbone\.|^patch_embed\.projection\.|\.global_rep\.|\.w_msa\.')
+_CLASSIFIERS = ('head.fc.bias', 'head.layers.head.bias')
+#: Buffers whose initial values serve where a checkpoint does not hold them.
+_INITIAL = ('.relative_position_index', '.num_batches_tracked')
+
+
+class Conversion(NamedTuple):
+    """A converted state dict, and the keys without counterpart.
+
+    Attributes:
+        state (dict[str, Tensor]): Weights under the model's names, of the model's shapes.
+        source (str): Where they came from, one of :data:`SOURCES`.
+        left_out (list[str]): Keys of a detector's other parts, which nobody has asked for.
+        unused (list[str]): Keys of the source, under its names, that the model has no place for.
+        missing (list[str]): Keys of the model that the source does not have, masks aside.
+        mismatched (list[str]): Keys of both, and their different shapes.
+        masks (list[str]): Masks of the model, which only checkpoints of mmltm have.
+    """
+    state: Dict[str, Tensor]
+    source: str
+    left_out: List[str]
+    unused: List[str]
+    missing: List[str]
+    mismatched: List[str]
+    masks: List[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all weights have found their place, and all places but those of masks are filled."""
+        return not (self.unused or self.missing or self.mismatched)
+
+
+def detect(names: Container[str]) -> str:
+    """The project, one of :data:`SOURCES`, whose names these are."""
+    if any('input_stem.op_list.' in name for name in names):
+        return 'mit'
+    if not any(_OPENMMLAB_NAME.search(name) for name in names):
+        return 'timm'
+    return 'mmpretrain' if any(name in names for name in _CLASSIFIERS) else 'mmdet'
+
+
+def convert(state: Dict[str, Tensor], name: str, source: str = 'auto') -> Conversion:
+    """Bring a state dict under the names of a classifier, or of its backbone if it comes from a detector.
+
+    Args:
+        state (dict[str, Tensor]): Weights under the source's names. They tell the number of classes.
+        name (str): Model, as :func:`mmltm.list_models` gives it.
+        source (str): One of :data:`SOURCES`, or 'auto' to tell it by the names. Of 'mmdet', detectors, only the
+            backbone is converted, with its norms of all outputs. Defaults to 'auto'.
+
+    Raises:
+        UserError: For an unknown model or source, or a family that the source does not have.
+    """
+    family = architecture(name).family
+    source = detect(state) if source == 'auto' else source
+    if family not in _LAYOUTS.get(source, ()):
+        known = [key for key, layouts in _LAYOUTS.items() if family in layouts]
+        raise UserError(f'no conversion of {name} from {source!r}, only from {", ".join(known)}')
+
+    left_out = []
+    if source in ('mmpretrain', 'mmdet') and not any(key.startswith('backbone.') for key in state):
+        state = {f'backbone.{key}': value for key, value in state.items()}
+    if source == 'mmdet':
+        left_out = [key for key in state if not key.startswith('backbone.')]
+    layout = _LAYOUTS[source][family](state)
+    names = layout.rename(key for key in state if key not in left_out and not swin.CONSTANT.search(key))
+    target = _target(name, source, {new: state[old] for old, new in names.items()})
+
+    converted, unused, mismatched = {}, [], []
+    for old, new in names.items():
+        value = layout.adapt(old, state[old])
+        if new not in target:
+            unused.append(old)
+        elif value.shape != target[new].shape:
+            mismatched.append(f'{old} {tuple(value.shape)}, in the model {new} {tuple(target[new].shape)}')
+        else:
+            converted[new] = value.contiguous()
+    absent = target.keys() - names.values()
+    converted.update((key, target[key]) for key in absent if key.endswith(_INITIAL))
+    masks = sorted(key for key in absent if '.mergers.' in key)
+    missing = sorted(key for key in absent if key not in masks and not key.endswith(_INITIAL))
+    return Conversion(converted, source, left_out, unused, missing, mismatched, masks)
+
+
+def _target(name: str, source: str, state: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """State dict of the model that weights, already under its names, are meant for."""
+    classes = next((len(state[key]) for key in _CLASSIFIERS if key in state), 1000)
+    config = model_config(name, num_classes=classes)
+    if source != 'mmdet':
+        return build(config).state_dict()
+    norms = sorted({int(match[1]) for match in (re.match(r'backbone\.norm(\d)\.', key) for key in state) if match})
+    outputs = dict(out_indices=norms) if norms else {}
+    backbone = build({**config['backbone'], **outputs})
+    return {f'backbone.{key}': value for key, value in backbone.state_dict().items()}

@@ -1,0 +1,83 @@
+"""Reading other projects' weights without running what is in them, and writing checkpoints for ``load_from``."""
+
+import argparse
+import os.path as osp
+import re
+from pathlib import Path
+from typing import Dict, Tuple
+
+import torch
+from torch import Tensor
+
+import mmltm
+from mmltm.utils.errors import UserError, summary
+
+#: Where training scripts put the weights, averaged ones first: those are what their results are about.
+NESTINGS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'module')
+_WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
+
+
+def read_weights(path: str) -> Tuple[Dict[str, Tensor], str]:
+    """The tensors of a checkpoint, and the entry below which they lie.
+
+    Args:
+        path (str): ``.safetensors``, or what ``torch.save`` writes. Of the latter only tensors are unpickled,
+            so a checkpoint cannot run code.
+
+    Returns:
+        tuple: State dict without the prefixes of wrappers, and the name of its entry, '' for a bare one.
+
+    Raises:
+        UserError: The file does not exist, cannot be read, or holds no tensors.
+    """
+    if not osp.isfile(path):
+        raise UserError(f'checkpoint {path} does not exist')
+    state = _read_safetensors(path) if path.endswith('.safetensors') else _read_pickle(path)
+    within = ''
+    if isinstance(state, dict):
+        within = next((name for name in NESTINGS if isinstance(state.get(name), dict)), '')
+        state = state[within] if within else state
+    tensors = {}
+    if isinstance(state, dict):
+        tensors = {_WRAPPERS.sub('', name): value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f'{path} holds no weights: expected a state dict, bare or below {", ".join(NESTINGS)}')
+    return tensors, within
+
+
+def _read_safetensors(path: str) -> Dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f'{path} needs the package safetensors: pip install safetensors') from error
+    try:
+        return load_file(path)
+    except Exception as error:  # of the library's own kinds, not all of them public
+        raise UserError(f'cannot read checkpoint {path}: {summary(error)}') from error
+
+
+def _read_pickle(path: str) -> object:
+    # Command line arguments lie beside the weights in checkpoints of DeiT and timm.
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # unpickling raises whatever the bytes lead to
+        unsafe = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
+        if not unsafe:
+            raise UserError(f'cannot read checkpoint {path}: {summary(error)}') from error
+        raise UserError(
+            f'checkpoint {path} holds more than tensors ({unsafe[1]}), so reading it may run code; if you trust it, '
+            "save its weights alone: python -c \"import torch; torch.save(torch.load('SRC', weights_only=False)"
+            "['state_dict'], 'NEW')\"") from error
+
+
+def write_checkpoint(state: Dict[str, Tensor], path: str, **meta: str) -> None:
+    """Write a checkpoint for ``load_from``, or ``init_cfg=dict(type='Pretrained', ..., prefix='backbone.')``.
+
+    Args:
+        state (dict[str, Tensor]): Weights under ``backbone.`` and ``head.``.
+        path (str): Where to; folders are made.
+        **meta: What the checkpoint says of itself, below 'meta', beside mmltm's version.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(meta=dict(mmltm_version=mmltm.__version__, **meta), state_dict=state), path)

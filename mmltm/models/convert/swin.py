@@ -1,0 +1,47 @@
+"""Swin: timm's ``swin_*_patch4_window7_224``, the authors' checkpoints, and those of mmdet and mmpretrain.
+
+Present timm downsamples at the start of a stage, the authors and timm before 0.9 at the end of the one before. Both
+concatenate the four cells of a patch, (column, row, channel); OpenMMLab's packages unfold them, (channel, row,
+column).
+"""
+
+import re
+from typing import Container
+
+from torch import Tensor
+
+from .layout import Layout, shifted
+from .vision_transformer import FFN
+
+#: Constants of a grid, which the model computes for itself; present timm leaves them out.
+CONSTANT = re.compile(r'(^|\.)(attn_mask|relative_position_index)$')
+_PATCH_MERGING = re.compile(r'\.downsample\.(norm\.weight|norm\.bias|reduction\.weight)$')
+
+
+def _unfolded(name: str, value: Tensor) -> Tensor:
+    """Weights of a patch merging, (..., 4 C), for inputs in the order of OpenMMLab's packages."""
+    if not _PATCH_MERGING.search(name):
+        return value
+    cells = value.unflatten(-1, (2, 2, -1))
+    return cells.transpose(-3, -1).flatten(-3)
+
+
+_BLOCKS = (
+    *FFN,
+    (r'\.attn\.', '.attn.w_msa.'),
+    (r'^layers\.', 'backbone.stages.'),
+    (r'^patch_embed\.norm\.', 'backbone.patch_embed.norm.'),
+    (r'^patch_embed\.proj\.', 'backbone.patch_embed.projection.'),
+    (r'^norm\.', 'backbone.norm3.'),
+    (r'^head\.(fc\.)?', 'head.fc.'),
+)
+_TIMM = Layout(((r'^layers\.(\d+)\.downsample\.', shifted('layers.{}.downsample.', -1)), *_BLOCKS), _unfolded)
+_ORIGINAL = Layout(_BLOCKS, _unfolded)
+
+#: Before mmpretrain numbered norms by their stage.
+OPENMMLAB = Layout(((r'^backbone\.norm\.', 'backbone.norm3.'), ))
+
+
+def timm(names: Container[str]) -> Layout:
+    """timm's layout or the authors', whichever these names follow."""
+    return _ORIGINAL if 'layers.0.downsample.reduction.weight' in names else _TIMM
