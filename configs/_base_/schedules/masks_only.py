@@ -12,6 +12,10 @@ train_cfg = dict(by_epoch=True, max_epochs=25, val_interval=1)
 optim_wrapper = dict(optimizer=dict(lr=1e-2))
 param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)]
 # Features hardly change, so the principal directions of the first batch serve the statistics to the end.
-custom_hooks = [dict(type='mmltm.MaskTuningHook'), dict(type='mmltm.IBStatisticsHook', fit_projection=True)]
+custom_hooks = [
+    dict(type='mmltm.MaskTuningHook'),
+    dict(type='mmltm.IBStatisticsHook', fit_projection=True),
+    dict(type='mmltm.StartEvaluationHook'),  # what merging costs before the masks have learnt
+]
 find_unused_parameters = True  # the frozen ones
 auto_scale_lr = dict(base_batch_size=1024)

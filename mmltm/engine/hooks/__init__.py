@@ -5,5 +5,7 @@ from mmltm.engine.hooks.ib_statistics_hook import IBStatisticsHook
 from mmltm.engine.hooks.mask_tuning_hook import MaskTuningHook
 from mmltm.engine.hooks.random_state_hook import RandomStateHook
 from mmltm.engine.hooks.skipped_images_hook import SkippedImagesHook
+from mmltm.engine.hooks.start_evaluation_hook import StartEvaluationHook
 
-__all__ = ['IBMetricHook', 'IBStatisticsHook', 'MaskTuningHook', 'RandomStateHook', 'SkippedImagesHook']
+__all__ = ['IBMetricHook', 'IBStatisticsHook', 'MaskTuningHook', 'RandomStateHook', 'SkippedImagesHook',
+           'StartEvaluationHook']

@@ -1,0 +1,47 @@
+"""What merging costs before its masks have learnt anything (LTM paper, Table 1)."""
+
+from typing import Dict
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import autocast
+
+from mmltm.engine.run_queries import unwrapped_model
+from mmltm.merging import LTM
+from mmltm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class StartEvaluationHook(Hook):
+    """Evaluates a pre-trained model on the validation set before the first step, without merging and with it.
+
+    Both lines of metrics go to the log, in front of those of the epochs. They take no part in the choice of the best
+    checkpoint, and a resumed run does not repeat them.
+    """
+
+    priority = 'VERY_LOW'  # after the hooks that freeze weights and set up statistics
+
+    def before_train(self, runner) -> None:
+        """Evaluates twice."""
+        masks = [module for module in unwrapped_model(runner).modules() if isinstance(module, LTM)]
+        if runner.iter or runner.val_loop is None:
+            return
+        active = [mask.active for mask in masks]
+        for title, merging in (('without merging', [False] * len(masks)), ('with merging', active)):
+            for mask, on in zip(masks, merging):
+                mask.active = on
+            values = ', '.join(f'{name}: {value:.4f}' for name, value in self._evaluate(runner).items())
+            runner.logger.info(f'Before training, {title}: {values}')
+
+    @staticmethod
+    @torch.no_grad()
+    def _evaluate(runner) -> Dict[str, float]:
+        # Not val_loop.run(), whose hooks would take the vanilla model for the best of this training.
+        loop, training = runner.val_loop, runner.model.training
+        runner.model.eval()
+        for batch in loop.dataloader:
+            with autocast(enabled=loop.fp16):
+                outputs = runner.model.val_step(batch)
+            loop.evaluator.process(data_samples=outputs, data_batch=batch)
+        runner.model.train(training)
+        return loop.evaluator.evaluate(len(loop.dataloader.dataset))
