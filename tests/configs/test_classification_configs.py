@@ -134,7 +134,8 @@ def test_masks_alone_differ_in_schedule_besides(name):
     assert differences(twin, tuned) <= {
         'custom_hooks', 'train_cfg.max_epochs', 'param_scheduler', 'load_from', 'optim_wrapper.optimizer.lr',
         'optim_wrapper.optimizer.weight_decay'}
-    assert [hook.type for hook in load(tuned).custom_hooks] == ['mmltm.MaskTuningHook', 'mmltm.IBStatisticsHook']
+    assert [hook.type for hook in load(tuned).custom_hooks] == [
+        'mmltm.MaskTuningHook', 'mmltm.IBStatisticsHook', 'mmltm.StartEvaluationHook']
     assert load(tuned).load_from
 
 
