@@ -8,7 +8,7 @@ Learning rate 0.001 for a total batch of 16 (8 GPUs x 2 images). For another tot
 
 _base_ = './_base_/det_mask_rcnn.py'
 
-# Checkpoint of an ImageNet classifier (path or URL) whose `backbone.` weights to start from; None trains from scratch.
+# Checkpoint of an ImageNet classifier (path or URL) whose `backbone.` weights to start from; None: from scratch.
 # On the command line: --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.norm_eval=True
 # model.backbone.init_cfg.checkpoint=PATH model.backbone.init_cfg.prefix=backbone.
 pretrained = None

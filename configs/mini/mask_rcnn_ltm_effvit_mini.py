@@ -12,8 +12,8 @@ data_root = 'data/mini_coco/'
 classes = ('circle', 'rectangle', 'triangle', 'star', 'cross')
 scale = (256, 256)
 channels = 64
-# Without pre-trained weights, necks and heads learn faster with normalisation; not by batch statistics, since the RoIs
-# sampled for training are other ones than those of a test.
+# Without pre-trained weights, necks and heads learn faster with normalisation; not by batch statistics, since the
+# RoIs sampled for training are other ones than those of a test.
 norm_cfg = dict(type='GN', num_groups=16)
 
 # Levels of stride 8 to 32 are enough for the set's objects and spare the costly finest one.

@@ -1,10 +1,12 @@
-"""Backbones and heads, registered under ``mmltm``."""
+"""Backbones, necks and heads, registered under ``mmltm``."""
 
 from .backbones import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
-from .heads import EfficientViTClsHead
+from .heads import EfficientViTClsHead, SSDHead
+from .lora import LTMLoRAModel
 from .mergers import TOKEN_MERGERS
+from .necks import SimpleFPN
 
 __all__ = [
-    'EfficientViT', 'EfficientViTClsHead', 'LTMEfficientViT', 'LTMMobileViT', 'LTMSwin', 'LTMVisionTransformer',
-    'TOKEN_MERGERS'
+    'EfficientViT', 'EfficientViTClsHead', 'LTMEfficientViT', 'LTMLoRAModel', 'LTMMobileViT', 'LTMSwin',
+    'LTMVisionTransformer', 'SimpleFPN', 'SSDHead', 'TOKEN_MERGERS'
 ]

@@ -1,10 +1,12 @@
-"""Makes ``small_runs`` importable for tests, as it is for the scripts beside it."""
+"""Makes the helpers in this folder importable for tests, as they are for the scripts beside them."""
 
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+import mmltm  # noqa: F401  (before mmdet, for its stand-in for mmcv's compiled operators)
 
 sys.path.insert(0, str(Path(__file__).parent))
 

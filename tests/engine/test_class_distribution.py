@@ -1,42 +1,13 @@
-"""Class distributions from the annotations of mmpretrain and mmdet, up to the masks of a detector in
-training."""
+"""Class distributions from the annotations of mmpretrain and mmdet."""
 
-import numpy as np
 import pytest
 import torch
-from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
-from mmengine.structures import InstanceData
+from mmdet.structures.mask import BitmapMasks
 from mmpretrain.structures import DataSample
-from small_runs import runner
-from torch.utils.data import Dataset
+from small_detectors import BOXES, LABELS, SHARES, bitmaps, detection, polygons
 
 from mmltm.utils.targets import class_distribution
-
-BOXES = torch.tensor([[0., 0, 10, 20], [5, 5, 15, 15], [0, 0, 30, 10]])
-LABELS = torch.tensor([2, 0, 2])
-SHARES = [100 / 600, 0, 500 / 600]
-
-
-def detection(bboxes=BOXES, labels=LABELS, crowd=True, **kwargs):
-    """A sample with 200, 100 and 300 pixels of its objects, and a crowd of category 1."""
-    sample = DetDataSample(metainfo=dict(img_shape=(64, 64), batch_input_shape=(64, 64), pad_shape=(64, 64)))
-    sample.gt_instances = InstanceData(bboxes=bboxes, labels=labels, **kwargs)
-    ignored = BOXES[:1] if crowd else BOXES[:0]
-    sample.ignored_instances = InstanceData(bboxes=ignored, labels=torch.ones(len(ignored), dtype=torch.long))
-    return sample
-
-
-def bitmaps():
-    masks = np.zeros((3, 64, 64), np.uint8)
-    for mask, pixels in zip(masks, (30, 10, 0)):
-        mask[0, :pixels] = 1
-    return BitmapMasks(masks, 64, 64)
-
-
-def polygons():
-    return PolygonMasks([[np.array([0., 0, w, 0, w, 1, 0, 1])] for w in (30, 10, 0)], 64, 64)
 
 
 @pytest.mark.parametrize('samples, expected', [
@@ -66,42 +37,3 @@ def test_class_distribution(samples, expected):
 def test_bad_annotations_are_named(samples, message):
     with pytest.raises(ValueError, match=message):
         class_distribution(samples, 3)
-
-
-class Scenes(Dataset):
-    """An image with three objects, one with none."""
-    metainfo = dict(classes=('a', 'b', 'c'))
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(index))
-        sample = detection() if index == 0 else detection(BOXES[:0], LABELS[:0], crowd=False)
-        return dict(inputs=image, data_samples=sample)
-
-
-def test_a_detector_trains_with_the_shares_of_its_objects(tmp_path):
-    model = dict(
-        type='RetinaNet',
-        data_preprocessor=dict(type='DetDataPreprocessor', mean=[0.5] * 3, std=[0.5] * 3),
-        backbone=dict(type='mmltm.LTMEfficientViT', arch='b0', out_indices=(3, 4),
-                      merger=dict(type='LTM', ratio=0.7, num_classes=3)),
-        neck=dict(type='FPN', in_channels=[64, 128], out_channels=16, num_outs=2),
-        bbox_head=dict(
-            type='RetinaHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
-            anchor_generator=dict(type='AnchorGenerator', scales=[4], ratios=[1.0], strides=[16, 32])),
-        train_cfg=dict(
-            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4), allowed_border=-1,
-            pos_weight=-1))
-    run = runner(tmp_path, model=model, hooks=[dict(type='mmltm.IBStatisticsHook')], epochs=3, batch_size=2,
-                 data=Scenes(), default_scope='mmdet', collate='pseudo_collate')
-    seen = []
-    layer = run.model.get_submodule('backbone.stages.2.mergers.1')
-    layer.register_forward_hook(lambda mask, args, output: seen.append(mask.targets))
-    run.train()
-    assert seen[0].classes.tolist() == [0, 2]
-    torch.testing.assert_close(seen[0].shares.sum(0), torch.tensor([SHARES[0], SHARES[2]]))
-    assert seen[0].shares.sum(1).bool().tolist().count(False) == 1
-    torch.testing.assert_close(layer.stats.counts, torch.tensor(SHARES))
-    assert layer.step.isfinite().all()

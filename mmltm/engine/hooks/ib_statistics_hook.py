@@ -37,6 +37,10 @@ class IBStatisticsHook(Hook):
     are of other classes or another grid is an error; ``load_from`` such a checkpoint starts them anew. An
     epoch-based loop always resumes at the beginning of an epoch, and so do its statistics.
 
+    A detector may instead keep what a classifier has learnt, as in the paper: with
+    ``update_statistics=False`` masks, steps and statistics stay as they are loaded, whatever the detector's
+    classes; ``num_classes`` of the merger is then the classifier's.
+
     Args:
         t_warm (int): Epochs without merging. With several processes it needs ``find_unused_parameters=True``,
             since masks get no gradient in them. Defaults to 0.
@@ -46,23 +50,30 @@ class IBStatisticsHook(Hook):
             statistics, in place of random ones. For fine-tuning, where features do not change much. Defaults
             to False.
         report_interval (int): Every how many iterations a batch goes into the logged means. Defaults to 10.
+        update_statistics (bool): False freezes the mask modules. With several processes that needs
+            ``find_unused_parameters=True``. Defaults to True.
 
     Raises:
-        UserError: The model keeps no statistics, or of another number of classes than its head tells apart; a
-            batch without usable annotations; NaN or infinite features.
+        ValueError: An interval out of range, or a setting that ``update_statistics=False`` leaves no use for.
+        UserError: The model keeps no statistics, or of another number of classes than its head tells apart,
+            or none have been loaded that could stay; a batch without usable annotations; NaN or infinite
+            features.
     """
 
     def __init__(self,
                  t_warm: int = 0,
                  interval: Optional[int] = None,
                  fit_projection: bool = False,
-                 report_interval: int = 10) -> None:
+                 report_interval: int = 10,
+                 update_statistics: bool = True) -> None:
         for name, value, least in (('t_warm', t_warm, 0), ('interval', interval, 1),
                                    ('report_interval', report_interval, 1)):
             if value is not None and value < least:
                 raise ValueError(f'{name} must be at least {least}, got {value}')
+        if not update_statistics and (t_warm or fit_projection):
+            raise ValueError('update_statistics=False keeps masks as they are: leave out t_warm and fit_projection')
         self.t_warm, self.interval, self.report_interval = t_warm, interval, report_interval
-        self.fit_projection = fit_projection
+        self.fit_projection, self.update_statistics = fit_projection, update_statistics
         self._by_iter = False
         self._masks: Dict[str, LTM] = {}
         self._statistics: Dict[str, ClassCentroids] = {}
@@ -84,8 +95,8 @@ class IBStatisticsHook(Hook):
         state = checkpoint.get('state_dict', checkpoint)
         for name, module in self._statistics.items():
             message = module.mismatch(state, name + '.')
-            if message and runner._resume:
-                raise UserError(f'cannot resume: {message}')
+            if message and (runner._resume or not self.update_statistics):
+                raise UserError(f'cannot {"resume" if runner._resume else "keep the statistics"}: {message}')
             if message:
                 runner.logger.warning(f'{message}: they start anew')
                 for key in [key for key in state if key.startswith(name + '.')]:
@@ -93,6 +104,9 @@ class IBStatisticsHook(Hook):
 
     def before_train(self, runner) -> None:
         """Checks the model, and begins to watch its forward passes."""
+        if not self.update_statistics:
+            self._keep(runner)
+            return
         model = unwrapped_model(runner)
         self._check(model)
         if self.t_warm:
@@ -111,11 +125,13 @@ class IBStatisticsHook(Hook):
                 module.restart_epoch()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Switches merging on after the warm-up."""
+        """Switches merging on after the warm-up; masks that are kept stay in evaluation mode."""
         active = self._epoch(runner) >= self.t_warm
         for mask in self._masks.values():
             if mask.active != active:
                 mask.active = active
+            if mask.training and not self.update_statistics:
+                mask.eval()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Checks the features of the batch; ends an epoch that is counted in iterations."""
@@ -148,6 +164,19 @@ class IBStatisticsHook(Hook):
             if heads not in (None, module.num_classes):
                 raise UserError(f'{name} keeps statistics of {module.num_classes} classes '
                                 f'(model.backbone.merger.num_classes), but the head tells {heads} apart')
+
+    def _keep(self, runner) -> None:
+        """Freezes the masks, and forgets the statistics, which nothing shall happen to."""
+        empty = [name for name, mask in self._masks.items() if mask.stats is not None and not mask.stats.ready]
+        if empty or not self._masks:
+            raise UserError(
+                f'IBStatisticsHook: update_statistics=False, but {empty[0] if empty else "the model"} has none to '
+                'keep: start from a classifier trained with this hook, by backbone.init_cfg=dict(type="Pretrained", '
+                'checkpoint=..., prefix="backbone.") and its num_classes in backbone.merger')
+        require_unused_parameters(runner, 'masks that are kept (update_statistics=False)')
+        for mask in self._masks.values():
+            mask.requires_grad_(False)
+        self._statistics, self._reports = {}, {}
 
     def _watch(self, runner, model: nn.Module) -> None:
         signature = inspect.signature(model.forward)

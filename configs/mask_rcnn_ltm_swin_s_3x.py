@@ -1,0 +1,12 @@
+"""Mask R-CNN, Swin-S with learnable token merging at ratio 0.7, COCO instance segmentation, 36 epochs at many scales.
+
+    python tools/train.py configs/mask_rcnn_ltm_swin_s_3x.py [--data-root DIR] --amp
+    bash tools/dist_train.sh configs/mask_rcnn_ltm_swin_s_3x.py 8 --amp
+
+Total batch 16 (8 GPUs x 2 images). Another ratio: --cfg-options model.backbone.ratio=0.5. All else as in the vanilla
+twin.
+"""
+
+_base_ = './mask_rcnn_swin_s_3x.py'
+
+model = dict(backbone=dict(ratio=0.7))
