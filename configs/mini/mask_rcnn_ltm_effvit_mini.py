@@ -71,8 +71,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-max_epochs = 26
-train_cfg = dict(max_epochs=max_epochs, val_interval=13)
+max_epochs = 24
+train_cfg = dict(max_epochs=max_epochs, val_interval=12)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
