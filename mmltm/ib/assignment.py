@@ -74,14 +74,19 @@ def soft_assignment(features: Tensor, centroids: Tensor, beta: float = 1.0, norm
         features, centroids = F.normalize(features), F.normalize(centroids)
     reference = present.to(centroids.dtype) @ centroids / present.sum().clamp_min(1)
     features, centroids = features - reference, centroids - reference
-    return assign_by_products(features @ centroids.T, centroids.norm(dim=1).square(), beta, present)
+    bias = class_bias(centroids.norm(dim=1).square(), beta, present)
+    return assign_by_products(2 * beta * features @ centroids.T, bias, present)
 
 
-def assign_by_products(products: Tensor, squared_norms: Tensor, beta: float, present: Tensor) -> Tensor:
-    """phi, (n, C), from <F_i, c_a> (n, C) and ||c_a||^2 (C,), see :func:`soft_assignment`."""
-    logits = beta * (2 * products - squared_norms)
-    # The lowest number, not -inf: a row of -inf alone would become NaN.
-    return logits.masked_fill(~present, torch.finfo(logits.dtype).min).softmax(1) * present
+def class_bias(squared_norms: Tensor, beta: float, present: Tensor) -> Tensor:
+    """-beta ||c_a||^2, (C,), so low for a class that takes no part that its phi is 0."""
+    # Not -inf: a row of -inf alone would become NaN. Half the lowest number leaves room for a product.
+    return (-beta * squared_norms).masked_fill(~present, torch.finfo(squared_norms.dtype).min / 2)
+
+
+def assign_by_products(products: Tensor, bias: Tensor, present: Tensor) -> Tensor:
+    """phi, (n, C), from 2 beta <F_i, c_a> (n, C) and a :func:`class_bias` (C,)."""
+    return (products + bias).softmax(1) * present
 
 
 @full_precision

@@ -1,19 +1,34 @@
 """Class centroids of one layer's features, streamed through an epoch."""
 
 from contextlib import contextmanager
-from typing import Iterator, Optional, Tuple, Union
+from typing import Iterator, NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .assignment import assign_by_products
+from .assignment import assign_by_products, class_bias
 from .gradient import inverse
 from .inputs import check_batch, check_rows, full_precision
 from .projection import orthogonal_projection, principal_projection
 from .ranks import sum_over_ranks
 from .targets import BatchTargets
+
+
+class Frame(NamedTuple):
+    """What assignments have in common for a whole epoch, all of it small.
+
+    Attributes:
+        origin (Tensor): (P d,) from which features and centroids are seen.
+        scale (Tensor): (C,) inverse norms of the centroids about it.
+        bias (Tensor): (C,) of phi, see :func:`class_bias`.
+        present (Tensor): (C,) bool, classes that have a centroid.
+    """
+    origin: Tensor
+    scale: Tensor
+    bias: Tensor
+    present: Tensor
 
 
 class ClassCentroids(nn.Module):
@@ -56,7 +71,7 @@ class ClassCentroids(nn.Module):
                  name: str = '') -> None:
         super().__init__()
         self.num_classes, self.beta, self.normalize, self.center = num_classes, beta, normalize, center
-        self.name = name
+        self.embed_dims, self.name = embed_dims, name
         if stat_dim is None or stat_dim >= embed_dims:
             stat_dim, projection = embed_dims, None
         else:
@@ -66,7 +81,7 @@ class ClassCentroids(nn.Module):
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
         self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
-        self._frame_cache: Tuple[Tensor, ...] = ()
+        self._frame_cache: Optional[Frame] = None
         self._frame_stamp: tuple = ()
 
     @property
@@ -133,11 +148,11 @@ class ClassCentroids(nn.Module):
         return self._assign(*self._aligned(features))
 
     def _assign(self, features: Tensor, anchors: Tensor) -> Tensor:
-        norms = self._frame()[1]
-        if not self.normalize:
-            return assign_by_products(features @ anchors.T, norms.square(), self.beta, self.counts > 0)
-        products = F.normalize(features) @ anchors.T * inverse(norms)
-        return assign_by_products(products, (norms > 0).to(norms), self.beta, self.counts > 0)
+        frame = self._frame()
+        if self.normalize:
+            features = F.normalize(features)
+        products = 2 * self.beta * features @ anchors.T
+        return assign_by_products(products * frame.scale if self.normalize else products, frame.bias, frame.present)
 
     def _aligned(self, features: Tensor) -> Tuple[Tensor, Tensor]:
         """Features (n, P d) and centroids (C, P d), about the origin.
@@ -145,18 +160,21 @@ class ClassCentroids(nn.Module):
         Without normalisation moving the origin changes no distance, but keeps a large common offset out of
         the rounding errors.
         """
-        mean = self._frame()[0]
-        return features.flatten(1) - mean, self.centroids.flatten(1) - mean
+        origin = self._frame().origin
+        return features.flatten(1) - origin, self.centroids.flatten(1) - origin
 
-    def _frame(self) -> Tuple[Tensor, Tensor]:
-        """Origin (P d,) and norms of the centroids about it (C,): the same for a whole epoch."""
+    def _frame(self) -> Frame:
         stamp = (id(self.centroids), self.centroids._version, self.counts._version)
         if self._frame_stamp != stamp:
-            anchors = self.centroids.flatten(1)
-            mean = self.counts @ anchors / self.counts.sum().clamp_min(torch.finfo(anchors.dtype).tiny)
+            anchors, present = self.centroids.flatten(1), self.counts > 0
+            origin = self.counts @ anchors / self.counts.sum().clamp_min(torch.finfo(anchors.dtype).tiny)
             if self.normalize and not self.center:
-                mean = torch.zeros_like(mean)
-            self._frame_cache, self._frame_stamp = (mean, (anchors - mean).norm(dim=1)), stamp
+                origin = torch.zeros_like(origin)
+            norms = (anchors - origin).norm(dim=1)
+            scale = inverse(norms)
+            squared_norms = (norms > 0).to(norms) if self.normalize else norms.square()
+            bias = class_bias(squared_norms, self.beta, present)
+            self._frame_cache, self._frame_stamp = Frame(origin, scale, bias, present), stamp
         return self._frame_cache
 
     @torch.no_grad()

@@ -61,9 +61,9 @@ def class_weights(phi: Tensor, scores: Tensor) -> Tensor:
 
 def through_normalization(direction: Tensor, features: Tensor) -> Tensor:
     """Product of (n, F) directions with the Jacobian of x -> x / ||x||; zero for a zero feature."""
-    norm = features.norm(dim=1, keepdim=True)
-    unit = features * inverse(norm)
-    return (direction - unit * (unit * direction).sum(1, keepdim=True)) * inverse(norm)
+    scale = inverse(features.norm(dim=1, keepdim=True))
+    unit = features * scale
+    return (direction - unit * (unit * direction).sum(1, keepdim=True)) * scale
 
 
 def inverse(norms: Tensor) -> Tensor:

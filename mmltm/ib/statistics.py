@@ -23,7 +23,7 @@ from torch import Tensor
 from .assignment import conditional_from_joint
 from .bottleneck import label_scores
 from .centroids import ClassCentroids
-from .gradient import class_weights, inverse, through_normalization, weighted_products
+from .gradient import class_weights, through_normalization, weighted_products
 from .inputs import check_batch, full_precision
 from .ranks import mean_over_ranks
 from .targets import BatchTargets
@@ -105,7 +105,7 @@ class ClassStatistics(ClassCentroids):
         weights = class_weights(self.taking_part(phi), scores)
         if not self.normalize:
             return weights @ anchors
-        return through_normalization(weights * inverse(self._frame()[1]) @ anchors, features)
+        return through_normalization(weights * self._frame().scale @ anchors, features)
 
     def posterior(self, phi: Tensor) -> Tensor:
         """Classes of samples without a label, p_i(y) ~ sum_a phi_ia Q(a|y) P(y), (n, C) to (n, C)."""

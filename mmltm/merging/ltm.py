@@ -30,7 +30,7 @@ from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 
 from .grids import Grid, resample_mask
 from .masks import PRIORS, gumbel_sigmoid, keep_largest, local_logits
-from .operators import INVERSES, WindowedMerge, normalize_mask
+from .operators import INVERSES, WindowedMerge, map_to_tokens, normalize_mask, tokens_to_map
 from .precision import autocast_off
 
 MODES = ('static', 'instance')
@@ -248,11 +248,12 @@ class LTM(nn.Module):
         by_image = self.mode == 'instance' and bool(self.eta)
         if not (learning or by_image):
             return self.step.float()
-        tokens = window_tokens(x, self.source)
         if learning and self.fitting:
-            self.stats.fit_projection(tokens)
+            self.stats.fit_projection(window_tokens(x, self.source))
             self.fitting = False
-        tokens = self.stats.project(tokens)
+        # Projection and windows are both linear; in this order windows are cut from few channels.
+        tokens = self.stats.project(map_to_tokens(x).movedim(-2, 1).flatten(2))
+        tokens = window_tokens(tokens_to_map(tokens, x.shape[-2:]), self.source)
         # The gradient is taken at the mask of evaluation, before this block's own step.
         before = self._mask(self.source, self.target, steps, sample=False)
         merged = before.mT @ tokens
