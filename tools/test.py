@@ -9,7 +9,7 @@ except ModuleNotFoundError as error:
     sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
              'pip install -e ".[onedl]"')
 
-from mmltm.utils.checkpoint_checks import check_tested
+from mmltm.utils.checkpoint_checks import check_tested, read_checkpoint, unwrapped
 from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
 from mmltm.utils.config import load_config
 from mmltm.utils.errors import run
@@ -63,7 +63,7 @@ def main():
         check_config(cfg, splits=('test',))
     runner = build_runner(cfg)
     if first:
-        check_tested(runner, args.checkpoint)
+        check_tested(unwrapped(runner), args.checkpoint, read_checkpoint(args.checkpoint), runner.logger)
     build_loop(runner, 'test')
     runner.test()
     if args.out:

@@ -159,17 +159,19 @@ class WindowedMerge:
         self.bands: List[Band] = []
 
     def collapse(self, limit: int = BAND_LIMIT) -> 'WindowedMerge':
-        """Make one matrix of every row of windows, if that merges into few cells.
+        """Make one matrix of every row of windows, if these are of several kinds and merge into few cells.
 
         Cutting a map into windows and putting these side by side moves it about in memory, one kind of window after the
         other. A row of windows lies in memory as it is, so a small map is merged sooner by a product with a matrix that
-        is mostly zeros. For constant masks: the matrices are worth their making only if they are used again.
+        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much. For
+        constant masks: the matrices are worth their making only if they are used again.
 
         Args:
             limit (int): Largest number of cells that a row of windows may be merged into.
         """
-        height = max(line[0].rows.merged for line in self.regions)
-        if height * self.merged_grid[1] <= limit and self.regions[0][0].merge.dim() == 2:
+        first, height = self.regions[0][0], max(line[0].rows.merged for line in self.regions)
+        alike = len(self.regions[0]) == 1 and first.cols.count > 1
+        if not alike and height * self.merged_grid[1] <= limit and first.merge.dim() == 2:
             self.bands = [self._band(line) for line in self.regions]
         return self
 
@@ -239,6 +241,32 @@ class WindowedMerge:
             return _from_tiles(tiles, part, rows.count, cols.count, (rows.size, cols.size))
 
         return map_to_tokens(_cat([_cat([through(region) for region in line], 3) for line in self.regions], 2))
+
+
+def map_windows(tokens: Tensor, grid: Grid, source: Grid, target: Grid,
+                function: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Apply a function to windows as they are merged, those of one kind together, for mergers without matrices.
+
+    Args:
+        tokens (Tensor): (B, H W, C).
+        grid (tuple): H and W.
+        source (tuple): Base window before merging.
+        target (tuple): Base window after merging.
+        function (callable): Of windows, (windows, h w, C), and the number of tokens that a merge leaves of each;
+            returns windows of the same shape.
+
+    Returns:
+        Tensor: (B, H W, C).
+    """
+    x = tokens_to_map(tokens, grid)
+
+    def through(rows: AxisTile, cols: AxisTile) -> Tensor:
+        part = _cut(x, Region(rows, cols, None, None))
+        windows = function(_to_tiles(part, rows.count, cols.count, ()), rows.merged * cols.merged)
+        return _from_tiles(windows, part, rows.count, cols.count, (rows.size, cols.size))
+
+    rows, cols = (tile_axis(*sides) for sides in zip(grid, source, target))
+    return map_to_tokens(_cat([_cat([through(row, col) for col in cols], 3) for row in rows], 2))
 
 
 def _cut(x: Tensor, region: Region) -> Tensor:
