@@ -21,8 +21,8 @@ from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
 from mmltm.utils.checkpoint_checks import check_tested, read_checkpoint
-from mmltm.utils.errors import TRACEBACK_SWITCH, UserError, summary
-from mmltm.utils.profiling import build_model
+from mmltm.utils.errors import UserError, summary
+from mmltm.utils.model_loading import build_from
 
 
 class Predictor(ABC):
@@ -134,13 +134,7 @@ def build_predictor(cfg: Config, path: str, device: str) -> Predictor:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f'cannot use --device {device}: {summary(error)}') from error
-    model_cfg = copy.deepcopy(cfg.model)
-    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    try:
-        model = build_model(model_cfg, cfg.default_scope)
-    except Exception as error:  # of whatever kind a constructor raises
-        raise UserError(f'cannot build the model from {cfg.filename}: {summary(error)} '
-                        f'({TRACEBACK_SWITCH}=1 shows where)') from error
+    model = build_from(cfg)
     kind = _PREDICTORS[cfg.default_scope]
     if not isinstance(model, kind.kind):
         raise UserError(f'config {cfg.filename} is of a {type(model).__name__}, but only detectors of mmdet and '
