@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 from torch import Tensor, nn
 
 from mmltm.merging.ltm import window_tokens
+from mmltm.merging.sequences import SequenceMerger
 from mmltm.models import TOKEN_MERGERS
 
 #: Types of modules by which a vanilla block's tokens are known, at the place where a merger would take them:
@@ -72,7 +73,8 @@ def layer_tokens(module: nn.Module, args: tuple, kwargs: dict, output: Any, batc
 
 
 def _is_merger(module: nn.Module) -> bool:
-    return isinstance(module, tuple(TOKEN_MERGERS.module_dict.values()))
+    """Whether a module merges maps; mergers that keep no grid have no tokens that mean the same in every image."""
+    return isinstance(module, tuple(TOKEN_MERGERS.module_dict.values())) and not isinstance(module, SequenceMerger)
 
 
 def _as_map(tokens: Tensor, batch: int) -> Tensor:

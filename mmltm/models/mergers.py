@@ -1,21 +1,38 @@
 """From a config's ``merger=dict(type=..., ratio=...)`` to the merger of every block of a backbone."""
 
 from itertools import islice
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Iterable, List, Optional, Sequence, Union
 
 import torch.nn as nn
 from mmengine.registry import Registry
 
 from mmltm.merging import LTM, check_ratios, window_schedule
+from mmltm.merging.evit import EViT
 from mmltm.merging.grids import Grid, separate_schedule
+from mmltm.merging.ltmp import LTMP
+from mmltm.merging.pooling import AvgPool
+from mmltm.merging.random import Random
+from mmltm.merging.sequences import Detour, SequenceMerger
+from mmltm.merging.soft import WINDOWS, SoftMerging
+from mmltm.merging.tofu import ToFu
+from mmltm.merging.tome import ToMe
 
-#: Token mergers. A merger is built for one block: ``source`` and ``target`` are its base window before and after,
-#: ``embed_dims`` the channels of a token, ``first`` says whether no block merges before it. Called with a map, (B, ...,
-#: C, H, W), and what the merger before handed on (None at first), it returns an operator with ``merge``, ``unmerge``,
-#: ``restore`` and ``detour`` (None: do not merge), and what it hands on itself. The channels of a map may come last in
-#: memory, and its tokens in groups, the dimensions between, which are merged alike.
+#: Token mergers, of two kinds. A merger is built for one block.
+#:
+#: One that keeps the grid is built from its base window before and after, ``source`` and ``target``, the channels of
+#: a token, ``embed_dims``, and whether no block merges before it, ``first``. Called with a map, (B, ..., C, H, W),
+#: and what the merger before handed on (None at first), it returns an operator with ``merge``, ``unmerge``,
+#: ``restore`` and ``detour`` (None: do not merge), and what it hands on itself. The channels of a map may come last
+#: in memory, and its tokens in groups, the dimensions between, which are merged alike.
+#:
+#: One that does not is a :class:`~mmltm.merging.sequences.SequenceMerger`.
 TOKEN_MERGERS = Registry('token merger', scope='mmltm', locations=['mmltm.models.mergers'])
-TOKEN_MERGERS.register_module(module=LTM)
+for _merger in (LTM, AvgPool, Random, SoftMerging, ToMe, ToFu, EViT, LTMP):
+    TOKEN_MERGERS.register_module(module=_merger)
+
+#: What a backbone can do for mergers that keep no grid: nothing, merge within windows for an MLP alone, let the
+#: tokens of a whole image go on, with or without a class token among them.
+SEQUENCES = ('none', 'windows', 'tokens', 'class_token')
 
 
 def merger_config(merger: Optional[dict], ratio: Optional[Union[float, Sequence[float]]]) -> Optional[dict]:
@@ -25,7 +42,7 @@ def merger_config(merger: Optional[dict], ratio: Optional[Union[float, Sequence[
         dict, optional: None for a vanilla backbone.
 
     Raises:
-        ValueError: If both say a ratio, or ``merger`` says none.
+        ValueError: If both say a ratio, or ``merger`` does not say how many tokens are kept, or says it twice.
     """
     if merger is None:
         return None if ratio is None else dict(type='LTM', ratio=ratio)
@@ -34,9 +51,22 @@ def merger_config(merger: Optional[dict], ratio: Optional[Union[float, Sequence[
         if 'ratio' in merger:
             raise ValueError(f"ratio={ratio} and merger['ratio']={merger['ratio']}: give one of them")
         merger['ratio'] = ratio
-    if 'ratio' not in merger:
+    merger_type = _merger_type(merger)
+    if 'r' in merger and (merger_type is LTMP or not issubclass(merger_type, SequenceMerger)):
+        raise ValueError(f"merger {merger_type.__name__} takes no number of tokens, got r={merger['r']}")
+    if merger_type is SoftMerging:
+        if 'ratio' in merger:
+            raise ValueError(f'merger={merger}: SoftMerging keeps one of p tokens, so give p (2 or 4), not a ratio')
+    elif 'r' in merger and 'ratio' in merger:
+        raise ValueError(f"ratio={merger['ratio']} and r={merger['r']}: give one of them")
+    elif not ('r' in merger or 'ratio' in merger):
         raise ValueError(f"merger={merger} lacks 'ratio', the share of tokens that is kept")
     return merger
+
+
+def has_block_ratios(merger: dict) -> bool:
+    """Whether the ratio in a merger's config says the share of tokens that each block keeps."""
+    return 'ratio' in merger and _merger_type(merger) is not LTMP
 
 
 def window_sides(window: Union[int, Sequence[int]]) -> Grid:
@@ -44,58 +74,155 @@ def window_sides(window: Union[int, Sequence[int]]) -> Grid:
     return (window, window) if isinstance(window, int) else tuple(window)
 
 
-def _shrinkings(window: Grid, ratios: Sequence[float], depths: Sequence[int], rounding: str,
-                progressive: bool) -> List[List[Tuple[Grid, Grid]]]:
-    """Base window before and after every block's merge, stage by stage."""
-    if not progressive:
-        targets = iter(separate_schedule(window, ratios, rounding))
-        return [[(window, target) for target in islice(targets, depth)] for depth in depths]
-    remaining, stages = iter(ratios), []
-    for depth in depths:
-        grids = window_schedule(window, list(islice(remaining, depth)), rounding)
-        stages.append(list(zip(grids, grids[1:])))
-    return stages
-
-
 def build_mergers(merger: Optional[dict],
                   depths: Sequence[int],
                   embed_dims: Sequence[int],
-                  progressive: bool = True) -> List[nn.ModuleList]:
-    """A merger for every block of every merging stage; identities where a block keeps its grid.
+                  progressive: bool = True,
+                  sequences: str = 'none') -> List[nn.ModuleList]:
+    """A merger for every block of every merging stage; identities where a block keeps its tokens.
 
     The base window starts afresh in every stage, whose first block sees the stage's full grid.
 
     Args:
         merger (dict, optional): Config of the merger: ``type``, ``ratio`` (float, or one value for each block of all
             stages), ``window`` (side of the base window, or a pair; defaults to 7), ``rounding`` (defaults to
-            'nearest', or, if not progressive, to 'area'), and what else the type takes. None means no merging.
+            'nearest', or, if not progressive, to 'area'), and what else the type takes. None means no merging. In
+            place of ``ratio``, SoftMerging takes ``p``, 2 or 4 (defaults to 2), and ``position``, which blocks merge,
+            counted over all stages (defaults to the first of every stage if progressive, else to all), and ToMe, ToFu
+            and EViT may take ``r``, the number of tokens that every block takes away.
         depths (Sequence[int]): Number of merging blocks of every stage.
         embed_dims (Sequence[int]): Channels of every stage.
         progressive (bool): A block merges what the block before has left over; else every block sees the full grid,
             because the one before has brought all tokens back. Defaults to True.
+        sequences (str): What the backbone can do for mergers that keep no grid, one of :data:`SEQUENCES`. In windows,
+            these see the full grid in every block. Defaults to 'none'.
 
     Raises:
-        ValueError: For an unknown type, or ratios outside (0, 1] or of the wrong number.
+        ValueError: For an unknown type or one that the backbone cannot use, or ratios outside (0, 1] or of the wrong
+            number.
     """
     if merger is None:
         return [nn.ModuleList(nn.Identity() for _ in range(depth)) for depth in depths]
     merger = dict(merger)
+    merger_type = _merger_type(merger)
+    merger.pop('type')
+    _check_use(merger_type, sequences)
+    keeps_grid = not issubclass(merger_type, SequenceMerger)
+    if merger_type is SoftMerging:
+        plan = _plan_positions(merger, depths, progressive)
+    elif merger_type is LTMP:
+        plan = _plan_alike(depths, ratio=_pop_budget(merger))
+    elif 'r' in merger:
+        plan = _plan_alike(depths, r=_pop_r(merger, sequences))
+    else:
+        plan = _plan_ratios(merger, depths, progressive and (keeps_grid or sequences != 'windows'))
+
+    stages, index, first = [], 0, True
+    for blocks, channels in zip(plan, embed_dims):
+        mergers = nn.ModuleList()
+        for block in blocks:
+            if block is None:
+                mergers.append(nn.Identity())
+            elif keeps_grid:
+                mergers.append(merger_type(**block, embed_dims=channels, first=first, **merger))
+                first = False
+            else:
+                built = merger_type(**block, index=index, depth=sum(depths), **merger)
+                mergers.append(Detour(built) if sequences == 'windows' else built)
+            index += 1
+        stages.append(mergers)
+    return stages
+
+
+def _merger_type(merger: dict) -> type:
     # Not Registry.build, which would look for the type under the config's default scope first, and warn.
-    name = merger.pop('type', None)
+    name = merger.get('type')
     merger_type = TOKEN_MERGERS.get(name) if isinstance(name, str) else name
     if merger_type is None:
         raise ValueError(f'merger type must be one of {tuple(TOKEN_MERGERS.module_dict)}, got {name!r}')
+    return merger_type
+
+
+def _usable(merger_type: type, sequences: str) -> bool:
+    if not issubclass(merger_type, SequenceMerger):
+        return True
+    return {
+        'none': False,
+        'windows': merger_type.by_tokens,
+        'tokens': not merger_type.needs_class_token,
+        'class_token': True
+    }[sequences]
+
+
+def _check_use(merger_type: type, sequences: str) -> None:
+    if not _usable(merger_type, sequences):
+        reason = {
+            'none': 'keeps no grid, which the convolutions of this backbone need',
+            'windows': 'needs the attention of a whole image, but here tokens merge in windows',
+            'tokens': 'needs a class token, which this backbone is built without'
+        }[sequences]
+        usable = (name for name, known in TOKEN_MERGERS.module_dict.items() if _usable(known, sequences))
+        raise ValueError(f'merger {merger_type.__name__} {reason}: choose one of {", ".join(usable)}')
+
+
+#: For every block of every stage what its merger is built with, or None where it merges nothing.
+Plan = List[List[Optional[dict]]]
+
+
+def _by_stage(blocks: Iterable[Optional[dict]], depths: Sequence[int]) -> Plan:
+    blocks = iter(blocks)
+    return [list(islice(blocks, depth)) for depth in depths]
+
+
+def _plan_alike(depths: Sequence[int], **arguments) -> Plan:
+    """Arguments that are the same for all blocks; none merges if they ask for no change."""
+    block = None if arguments in (dict(r=0), dict(ratio=1.0)) else arguments
+    return _by_stage([block] * sum(depths), depths)
+
+
+def _plan_positions(merger: dict, depths: Sequence[int], progressive: bool) -> Plan:
+    """Windows of soft merging at its positions."""
+    count, p, positions = sum(depths), merger.pop('p', 2), merger.pop('position', None)
+    if p not in WINDOWS:
+        raise ValueError(f'p must be one of {tuple(WINDOWS)}, the tokens that become one, got {p!r}')
+    if positions is None:
+        starts = [sum(depths[:stage]) for stage, depth in enumerate(depths) if depth]
+        positions = starts if progressive else range(count)
+    positions = [positions] if isinstance(positions, int) else list(positions)
+    for position in positions:
+        if not 0 <= position < count:
+            raise ValueError(f'position must be in [0, {count - 1}], the blocks that can merge, got {position}')
+    block = dict(source=WINDOWS[p], target=(1, 1))
+    return _by_stage((block if index in positions else None for index in range(count)), depths)
+
+
+def _plan_ratios(merger: dict, depths: Sequence[int], progressive: bool) -> Plan:
+    """Base window before and after every block's merge, from the share of tokens that each block keeps."""
     ratios = check_ratios(merger.pop('ratio'), sum(depths))
     window = window_sides(merger.pop('window', 7))
     rounding = merger.pop('rounding', 'nearest' if progressive else 'area')
-    stages, first = [], True
-    for shrinkings, channels in zip(_shrinkings(window, ratios, depths, rounding, progressive), embed_dims):
-        mergers = nn.ModuleList()
-        for source, target in shrinkings:
-            if source == target:
-                mergers.append(nn.Identity())
-                continue
-            mergers.append(merger_type(source=source, target=target, embed_dims=channels, first=first, **merger))
-            first = False
-        stages.append(mergers)
-    return stages
+    if progressive:
+        remaining, pairs = iter(ratios), []
+        for depth in depths:
+            grids = window_schedule(window, list(islice(remaining, depth)), rounding)
+            pairs += zip(grids, grids[1:])
+    else:
+        pairs = [(window, target) for target in separate_schedule(window, ratios, rounding)]
+    return _by_stage((None if source == target else dict(source=source, target=target) for source, target in pairs),
+                     depths)
+
+
+def _pop_budget(merger: dict) -> float:
+    ratio = merger.pop('ratio')
+    if isinstance(ratio, (list, tuple)):
+        raise ValueError(f'ratio={ratio}: LTMP learns what each block keeps, so give one number for all')
+    return check_ratios(ratio, 1)[0]
+
+
+def _pop_r(merger: dict, sequences: str) -> int:
+    r = merger.pop('r')
+    if isinstance(r, bool) or not isinstance(r, int) or r < 0:
+        raise ValueError(f'r must be a number of tokens, got {r!r}')
+    if sequences == 'windows':
+        raise ValueError(f'r={r} counts tokens of an image, but here they merge in windows: give a ratio')
+    return r

@@ -4,16 +4,14 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
 from rich.console import Console
 from rich.table import Table
 
 from mmltm.ib.report import BottleneckReport
 from mmltm.utils.cli import make_parser
 from mmltm.utils.errors import UserError, run
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+from mmltm.visualization.figures import depth_colors, new_figure
+from mmltm.visualization.ib_curves import TITLES, plot_over_layers, position
 
 EXAMPLES = """examples:
   python tools/analysis_tools/plot_ib.py work_dirs/ltm_efficientvit_b0_imagenette128 --out ib.png
@@ -21,7 +19,7 @@ EXAMPLES = """examples:
 Values are means over batches of what one batch estimates; those of a whole data set come from mmltm.IBMetric.
 """
 
-TITLES = dict(ib_loss='IB loss, nats', ib_bound='IB bound, nats', mask_step='mask step, L1 a column')
+KEYS = ('ib_loss', 'ib_bound', 'mask_step')
 
 
 def parse_args():
@@ -45,37 +43,37 @@ def read_log(work_dir):
                 if key in values and layer:
                     values[key][layer][scalars['step']] = value
     if not values['ib_loss']:
-        raise UserError(f'no IB values in the logs of {work_dir}: they need IBStatisticsHook and three epochs at least')
+        raise UserError(f'no IB values in the logs of {work_dir}: they need IBStatisticsHook and three epochs at '
+                        'least')
     return values
 
 
 def draw(values, path):
     """One panel a quantity, over the epochs that have values; the deeper a layer, the darker its line."""
-    figure, axes = plt.subplots(2, len(TITLES), figsize=(5 * len(TITLES), 7.5), layout='constrained')
+    figure = new_figure(5 * len(KEYS), 7.5)
+    axes = figure.subplots(2, len(KEYS))
     layers = list(values['ib_loss'])
-    colors = [plt.cm.viridis_r(0.1 + 0.9 * index / max(len(layers) - 1, 1)) for index in range(len(layers))]
-    for (upper, lower), (key, title) in zip(axes.T, TITLES.items()):
-        for layer, color in zip(layers, colors):
+    for (upper, lower), key in zip(axes.T, KEYS):
+        for layer, color in zip(layers, depth_colors(len(layers))):
             series = values[key][layer]
             upper.plot(range(1, len(series) + 1), [series[step] for step in sorted(series)], '.-', color=color,
                        label=layer.removeprefix('backbone.'))
-        upper.set(title=title, xlabel='epoch with statistics')
+        upper.set(xlabel='epoch with statistics', ylabel=TITLES[key])
         steps = sorted(values[key][layers[0]])
-        for step, style in ((steps[0], 'o--'), (steps[-1], 'o-')):
-            lower.plot(range(1, len(layers) + 1), [values[key][layer][step] for layer in layers], style,
-                       label='first epoch' if step == steps[0] else 'last epoch')
-        lower.set(xlabel='layer', xticks=range(1, len(layers) + 1))
+        curves = {label: {position(layer): values[key][layer][step] for layer in layers}
+                  for label, step in (('first epoch', steps[0]), ('last epoch', steps[-1]))}
+        plot_over_layers(lower, curves, key, [dict(linestyle='--'), dict()])
     axes[0, 0].legend(fontsize='small')
     axes[1, 0].legend(fontsize='small')
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def show(values):
     """Table of the first and the last epoch."""
-    table = Table('layer', *(f'{title}: first, last' for title in TITLES.values()))
+    table = Table('layer', *(f'{TITLES[key]}: first, last' for key in KEYS))
     for layer in values['ib_loss']:
         ends = [[values[key][layer][step] for step in (min(values[key][layer]), max(values[key][layer]))]
-                for key in TITLES]
+                for key in KEYS]
         table.add_row(layer, *(f'{first:.4f}, {last:.4f}' for first, last in ends))
     Console(width=140).print(table)
 

@@ -3,9 +3,10 @@
 from mmltm.engine.hooks.ib_metric_hook import IBMetricHook
 from mmltm.engine.hooks.ib_statistics_hook import IBStatisticsHook
 from mmltm.engine.hooks.mask_tuning_hook import MaskTuningHook
+from mmltm.engine.hooks.merge_visualization_hook import MergeVisualizationHook
 from mmltm.engine.hooks.random_state_hook import RandomStateHook
 from mmltm.engine.hooks.skipped_images_hook import SkippedImagesHook
 from mmltm.engine.hooks.start_evaluation_hook import StartEvaluationHook
 
-__all__ = ['IBMetricHook', 'IBStatisticsHook', 'MaskTuningHook', 'RandomStateHook', 'SkippedImagesHook',
-           'StartEvaluationHook']
+__all__ = ['IBMetricHook', 'IBStatisticsHook', 'MaskTuningHook', 'MergeVisualizationHook', 'RandomStateHook',
+           'SkippedImagesHook', 'StartEvaluationHook']

@@ -1,10 +1,14 @@
 """What backbones with token merging share: OpenMMLab's conventions, and the halves of an encoder layer."""
 
-from typing import Callable, Iterable, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
+import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from torch import Tensor
+
+from mmltm.merging.operators import normalize_mask
+from mmltm.merging.sequences import Attention
 
 RESTORES = ('stage', 'none')
 
@@ -54,6 +58,46 @@ def attend(layer: nn.Module, x: Tensor) -> Tensor:
     return x + layer.attn(layer.ln1(x))
 
 
+def attend_weighted(layer: nn.Module, x: Tensor, weights: Optional[Tensor],
+                    explicit: bool) -> Tuple[Tensor, Attention]:
+    """As :func:`attend`, but tokens may count more or less than one, and what attention knows is handed out.
+
+    Without weights it is :func:`attend`, bit for bit.
+
+    Args:
+        layer (nn.Module): mmpretrain's ``TransformerEncoderLayer``.
+        x (Tensor): (B, N, C).
+        weights (Tensor, optional): (B, N), by which exponentials are multiplied before they are normalised: what a
+            token counts, 0 if it is masked. Weights with a gradient get theirs.
+        explicit (bool): Compute all scores, rather than fused attention, and hand them out.
+
+    Returns:
+        tuple: Tokens, (B, N, C), and the :class:`Attention`.
+    """
+    attn = layer.attn
+    queries, keys, values = attn.qkv(layer.ln1(x)).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    drop, scale = attn.attn_drop if attn.training else 0., queries.shape[-1]**-0.5
+    bias = None if weights is None else weights.log()[:, None, None].to(queries)
+    scores = None
+    if weights is not None and weights.requires_grad:
+        # The logarithm has no gradient at 0.
+        scores = normalize_mask(weights[:, None, :, None].to(queries), keys @ queries.mT * scale).mT
+    elif explicit:
+        logits = queries @ keys.mT * scale
+        scores = (logits if bias is None else logits + bias).softmax(-1)
+    if scores is None:
+        update = attn.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=drop)
+    else:
+        update = F.dropout(scores, drop) @ values
+    update = attn.proj(update.transpose(1, 2).flatten(2))
+    return x + attn.out_drop(attn.gamma1(attn.proj_drop(update))), Attention(queries, keys, scores)
+
+
 def feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
     """Second half of mmpretrain's ``TransformerEncoderLayer``: the MLP and its residual."""
     return layer.ffn(layer.ln2(x), identity=x)
+
+
+def feed_forward_detour(layer: nn.Module, x: Tensor, operator: Any) -> Tensor:
+    """As :func:`feed_forward`, with the MLP on the tokens that an operator merges, and its update brought back."""
+    return x + operator.detour(x, lambda tokens: feed_forward(layer, tokens) - tokens)

@@ -63,7 +63,8 @@ class LTMEfficientViT(EfficientViT):
     Args:
         ratio (float or Sequence[float], optional): Share of tokens that each block keeps, in (0, 1], or one value
             a block (B1: three in stage 3, four in stage 4). Short for ``merger=dict(type='LTM', ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. Those that keep
+            no grid are refused, for a convolution follows.
         restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs; 'none' lets
             the smaller map flow on and out. Defaults to 'stage'.
         **kwargs: Arguments of :class:`EfficientViT`.

@@ -3,7 +3,8 @@
 The tokens of a stage are its patches, in as many groups as a patch has pixels; the groups share a block's
 mask, and for its statistics a token is a patch, the pixels of which are concatenated. A block merges between
 attention and MLP and hands fewer tokens to the next. ``restore='none'`` is the paper's form for
-classification: the smaller map flows on and the stage's shortcut undergoes the same merges.
+classification: the smaller map flows on and the stage's shortcut undergoes the same merges. Mergers that keep no
+grid merge for the MLP only, in every group by itself, and all tokens are brought back.
 
 Departures from mmpretrain's class, beside merging: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` reach the inner
 blocks; what ``out_indices`` do not ask for is not built; ``frozen_stages`` freezes the stem too; ``with_cp``.
@@ -22,10 +23,11 @@ from torch import Tensor
 
 from mmltm.merging.grids import Grid
 from mmltm.merging.operators import map_to_tokens, tokens_to_map
+from mmltm.merging.sequences import Detour
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
 
-from .common import attend, check_indices, check_restore, feed_forward, freeze, run
+from .common import attend, check_indices, check_restore, feed_forward, feed_forward_detour, freeze, run
 
 
 class LTMMobileVitBlock(MobileVitBlock):
@@ -60,6 +62,11 @@ class LTMMobileVitBlock(MobileVitBlock):
         merges = []
         for layer, merger in zip(self.global_rep, self.mergers):
             tokens = run(lambda t, layer=layer: attend(layer, t), tokens, self.with_cp)
+            if isinstance(merger, Detour):
+                operator, carry = merger(tokens_to_map(tokens, grid), carry)
+                tokens = run(lambda t, layer=layer, op=operator: feed_forward_detour(layer, t, op), tokens,
+                             self.with_cp)
+                continue
             if not isinstance(merger, nn.Identity):
                 full = tokens_to_map(tokens, grid)
                 operator, carry = merger(full.unflatten(0, (len(x), self.patch_area)), carry)
@@ -128,7 +135,9 @@ class LTMMobileViT(MobileViT):
         ratio (float or Sequence[float], optional): Share of tokens that each block keeps, in (0, 1], or one
             value a block (two, four and three in the stages). Short for ``merger=dict(type='LTM',
             ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. ToMe and ToFu
+            match the tokens of a window, whose ratio is then the share that the MLP of every block sees; EViT and
+            LTMP are refused.
         restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs; 'none'
             lets the smaller map flow on and out. Defaults to 'stage'.
         out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Layers
@@ -173,7 +182,8 @@ class LTMMobileViT(MobileViT):
         mergers = build_mergers(
             merger_config(merger, ratio),
             depths=[len(block.mergers) for block in blocks],
-            embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks])
+            embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks],
+            sequences='windows')
         for block, block_mergers in zip(blocks, mergers):
             block.mergers = block_mergers
         self.layers = self.layers[:max(out_indices) + 1]

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mmltm.merging.grids import Grid
 from mmltm.merging.operators import tokens_to_map
-from mmltm.models.mergers import build_mergers, merger_config
+from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
 
 from .common import check_indices, freeze, run
@@ -103,7 +103,8 @@ class LTMSwin(SwinTransformer):
             them. Defaults to 'tiny'.
         ratio (float or Sequence[float], optional): Share of tokens that the MLP of each block sees, in (0,
             1], or one value a block. Short for ``merger=dict(type='LTM', ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. ToMe and ToFu
+            match the tokens of a window; EViT and LTMP are refused.
         window_size (int): Of the attention. Defaults to 7. The windows of the masks are ``merger['window']``,
             of the same size by default.
         out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Stages
@@ -150,10 +151,10 @@ class LTMSwin(SwinTransformer):
             arch, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
             stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
         config = merger_config(merger, ratio)
-        if config is not None:
+        if config is not None and has_block_ratios(config):
             config.setdefault('window', window_size)
         mergers = build_mergers(
-            config, self.depths, [stage.embed_dims for stage in self.stages], progressive=False)
+            config, self.depths, [stage.embed_dims for stage in self.stages], progressive=False, sequences='windows')
         stages = list(zip(self.stages, mergers))[:max(out_indices) + 1]
         self.stages = ModuleList(LTMSwinStage(stage.blocks, stage.downsample, stage_mergers, with_cp)
                                  for stage, stage_mergers in stages)

@@ -6,6 +6,8 @@ block, so any image size works as it does in mmpretrain's class. ``ratio`` is th
 that the MLPs see: every block keeps about the same share of its own tokens, in windows of 7 x 7 patches whose
 sides shrink one at a time, so the last block sees fewer than ``ratio`` and the first one more.
 
+Mergers that keep no grid leave the same number of tokens in every block.
+
 Departures from mmpretrain's class, beside merging: layers behind the last of ``out_indices`` are not built;
 frozen layers stay in evaluation mode; ``with_cp``.
 """
@@ -20,10 +22,11 @@ from torch import Tensor
 
 from mmltm.merging.grids import Grid, check_ratios, share_for_mean
 from mmltm.merging.operators import map_to_tokens, tokens_to_map
-from mmltm.models.mergers import build_mergers, merger_config, window_sides
+from mmltm.merging.sequences import History, SequenceMerger
+from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config, window_sides
 from mmltm.registry import MODELS
 
-from .common import attend, check_indices, check_restore, feed_forward, freeze, run
+from .common import attend, attend_weighted, check_indices, check_restore, feed_forward, freeze, run
 
 
 @MODELS.register_module()
@@ -41,9 +44,11 @@ class LTMVisionTransformer(VisionTransformer):
             for each block the share of its own tokens that it keeps (the last of these has no effect). Short
             for ``merger=dict(type='LTM', ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`;
-            ``rounding`` defaults to 'area', so that sides shrink one at a time.
+            ``rounding`` defaults to 'area', so that sides shrink one at a time. All mergers work here, EViT and
+            LTMP with a class token only.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone, 'none'
-            gives the merged ones. The class token does not depend on it. Defaults to 'stage'.
+            gives the merged ones, no map if they have no grid. The class token does not depend on it. Defaults to
+            'stage'.
         out_indices (int or Sequence[int]): Layers to return, negative ones counted from the end. Layers
             behind the last of them are not built. Defaults to -1.
         frozen_stages (int): -1 or 0: nothing is frozen; k: the embeddings and the first k layers, with their
@@ -52,8 +57,8 @@ class LTMVisionTransformer(VisionTransformer):
         **kwargs: Other arguments of mmpretrain's ``VisionTransformer``.
 
     Raises:
-        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, or ``arch``,
-            ``out_indices``, ``frozen_stages`` or ``restore`` out of range.
+        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, a merger that needs
+            what there is not, or ``arch``, ``out_indices``, ``frozen_stages`` or ``restore`` out of range.
     """
 
     def __init__(self,
@@ -80,10 +85,15 @@ class LTMVisionTransformer(VisionTransformer):
         self.restore = restore == 'stage' and self.out_type != 'cls_token'
 
         config = merger_config(merger, ratio)
-        if config is not None:
+        if config is not None and has_block_ratios(config):
             config = _with_block_ratios(config, depth)
         last = max(out_indices)
-        self.mergers = build_mergers(config, [depth], [self.embed_dims])[0][:last].append(nn.Identity())
+        sequences = 'tokens' if self.cls_token is None else 'class_token'
+        mergers = build_mergers(config, [depth - 1], [self.embed_dims], sequences=sequences)[0]
+        self.mergers = mergers[:last].append(nn.Identity())
+        self.keeps_grid = not any(isinstance(merger, SequenceMerger) for merger in mergers)
+        if not (self.keeps_grid or self.restore) and self.out_type == 'featmap':
+            raise ValueError(f"merger {config['type']} keeps no grid: out_type='featmap' needs restore='stage'")
         self.layers = self.layers[:last + 1]
         if last < depth - 1:
             self.final_norm, self.ln1 = False, None
@@ -106,7 +116,10 @@ class LTMVisionTransformer(VisionTransformer):
         x = x + resize_pos_embed(self.pos_embed, self.patch_resolution, grid,
                                  self.interpolate_mode, self.num_extra_tokens)
         x = self.pre_norm(self.drop_after_pos(x))
+        return self._forward_grid(x, grid) if self.keeps_grid else self._forward_sequence(x, grid)
 
+    def _forward_grid(self, x: Tensor, grid: Grid) -> Tuple[Tensor, ...]:
+        """Outputs from embedded tokens, (B, N, C), which mergers leave on a grid."""
         outputs, merges, carry = [], [], None
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
             x = run(lambda x, layer=layer: attend(layer, x), x, self.with_cp)
@@ -120,11 +133,33 @@ class LTMVisionTransformer(VisionTransformer):
                         merges.append((operator, full, merged))
             x = run(lambda x, layer=layer: feed_forward(layer, x), x, self.with_cp)
             if index in self.out_indices:
-                out, out_grid = self._restore(x, grid, merges)
-                if index == self.num_layers - 1 and self.final_norm:
-                    out = self.ln1(out)
-                outputs.append(self._format_output(out, out_grid))
+                outputs.append(self._output(index, *self._restore(x, grid, merges)))
         return tuple(outputs)
+
+    def _forward_sequence(self, x: Tensor, grid: Grid) -> Tuple[Tensor, ...]:
+        """Outputs from embedded tokens, (B, N, C), which mergers leave without a grid."""
+        outputs, nominal, has_class = [], grid, self.cls_token is not None
+        history = History.whole(x, track=self.restore)
+        for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
+            merges = isinstance(merger, SequenceMerger)
+
+            def attention(x: Tensor, layer=layer, weights=history.weights, explicit=merges and merger.explicit):
+                return attend_weighted(layer, x, weights, explicit)
+
+            x, seen = run(attention, x, self.with_cp)
+            if merges:
+                keep, nominal = merger.remaining(x.shape[1] - has_class, nominal)
+                x, history = merger(x, seen, history, keep, has_class)
+            x = run(lambda x, layer=layer: feed_forward(layer, x), x, self.with_cp)
+            if index in self.out_indices:
+                outputs.append(self._output(index, history.restore(x) if self.restore else x, grid))
+        return tuple(outputs)
+
+    def _output(self, index: int, x: Tensor, grid: Grid) -> Tensor:
+        """What the layer ``index`` gives out of its tokens."""
+        if index == self.num_layers - 1 and self.final_norm:
+            x = self.ln1(x)
+        return self._format_output(x, grid)
 
     def _split(self, x: Tensor, grid: Grid) -> Tuple[Tensor, Tensor]:
         """Extra tokens, and patch tokens as a map, both views."""
@@ -165,10 +200,10 @@ class LTMVisionTransformer(VisionTransformer):
 
 
 def _with_block_ratios(config: dict, depth: int) -> dict:
-    """The merger's config with a ratio for every block, from a mean share or a list; the last one 1."""
+    """The merger's config with a ratio for every block but the last, from a mean share or a list."""
     config = {'rounding': 'area', 'window': 7, **config}
     ratios = check_ratios(config['ratio'], depth)
     if not isinstance(config['ratio'], (list, tuple)):
         window = window_sides(config['window'])
         ratios = [share_for_mean(window, ratios[0], depth, config['rounding'])] * depth
-    return {**config, 'ratio': [*ratios[:-1], 1.0]}
+    return {**config, 'ratio': ratios[:-1]}

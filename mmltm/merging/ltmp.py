@@ -1,0 +1,173 @@
+"""LTMP: Bonnaerens and Dambre, "Learned Thresholds Token Merging and Pruning for Vision Transformers", TMLR 2023.
+
+Between attention and MLP of a block, tokens are matched as in ToMe; a pair whose similarity exceeds a learnt
+threshold merges, then tokens whose importance does not exceed another one are dropped. Importance is the attention
+that a token receives, the mean over heads and over the tokens that attend. In training nothing
+leaves: masks m of zeros and ones take part in attention, S_ij = exp(A_ij) m_j / sum_k exp(A_ik) m_k, and the
+gradient of a step is that of sigmoid((score - threshold) / temperature). In evaluation tokens do leave, as many as
+all images of the batch can spare, so a batch of one is shortest; those that another image cannot spare are masked.
+
+:func:`budget_loss`, to be added to the loss of the task, steers the thresholds to a share of the operations.
+
+Departures: importance is multiplied by the number of tokens that attend, so that its mean is 1 and one learning
+rate and one temperature serve both thresholds. A model merges in all blocks but the last; its operations are
+counted as the paper counts them, with the class token among the tokens.
+"""
+
+import math
+from typing import Optional, Tuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .grids import Grid
+from .sequences import Attention, History, SequenceMerger, take
+
+
+def soft_step(scores: Tensor, threshold: Tensor, temperature: float) -> Tensor:
+    """1 where a score exceeds the threshold, else 0, with the gradient of a sigmoid."""
+    soft = ((scores - threshold) / temperature).sigmoid()
+    # In this order the value is exactly 0 or 1.
+    return (scores > threshold).to(soft) + (soft - soft.detach())
+
+
+def match_kept(metric: Tensor, kept: Tensor) -> Tuple[Tensor, Tensor]:
+    """Similarity and place of the best partner of each token, among the tokens that are kept.
+
+    The first token is the class token. Of those kept, counted from it, the ones at even places look for partners
+    among those at odd places.
+
+    Args:
+        metric (Tensor): (B, N, d), features to compare tokens by.
+        kept (Tensor): (B, N), boolean.
+
+    Returns:
+        tuple[Tensor]: Similarities, -inf for tokens that look for none, and places, both (B, N).
+    """
+    odd = (kept.cumsum(-1) % 2 == 0) & kept
+    looking = kept & ~odd
+    looking[:, 0] = False
+    metric = F.normalize(metric, dim=-1)
+    similarity = (metric @ metric.mT).masked_fill(~odd[:, None], -math.inf)
+    best, partners = similarity.max(-1)
+    return best.masked_fill(~looking, -math.inf), partners
+
+
+class LTMP(SequenceMerger):
+    """Merges and drops the tokens of one block by two thresholds that it learns.
+
+    Args:
+        ratio (float): Share of the operations that :func:`budget_loss` asks for, all blocks together.
+        temperature (float): Of the sigmoids whose gradients stand in for those of the steps. Defaults to 0.1.
+        merge_threshold (float): At the start; at 1 no tokens are similar enough. Defaults to 1.0.
+        prune_threshold (float): At the start; at 0 all tokens are important enough. Defaults to 0.0.
+        **kwargs: See :class:`SequenceMerger`.
+
+    Attributes:
+        merge_threshold, prune_threshold (nn.Parameter): Of shape ().
+        shape (tuple, optional): Tokens and channels of the last batch, before any of the tokens left.
+        share (Tensor, optional): Share of the tokens that were left of the last batch, of shape ().
+    """
+    explicit = True
+    needs_class_token = True
+
+    def __init__(self, ratio: float, temperature: float = 0.1, merge_threshold: float = 1.0,
+                 prune_threshold: float = 0.0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if temperature <= 0:
+            raise ValueError(f'temperature must be positive, got {temperature}')
+        self.ratio, self.temperature = ratio, temperature
+        self.merge_threshold = nn.Parameter(torch.tensor(float(merge_threshold)))
+        self.prune_threshold = nn.Parameter(torch.tensor(float(prune_threshold)))
+        self.shape: Optional[Tuple[int, int]] = None
+        self.share: Optional[Tensor] = None
+
+    def remaining(self, count: int, grid: Grid) -> Tuple[int, Grid]:
+        """All tokens: how many are left is for the thresholds to say."""
+        return count, grid
+
+    def forward(self, tokens: Tensor, attention: Attention, history: History, keep: Optional[int] = None,
+                class_token: bool = True) -> Tuple[Tensor, History]:
+        mask = torch.ones_like(history.sizes) if history.weights is None else history.weights
+        # The mean over the attending tokens, times their number.
+        importance = (attention.scores.mean(1) * mask[..., None]).sum(1)
+
+        similarity, partners = match_kept(attention.keys.mean(1), mask > 0)
+        merges = soft_step(similarity, self.merge_threshold, self.temperature).to(mask)
+        tokens, sizes = _merge(tokens, history.sizes, merges, partners)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        mask = mask * (1 - merges)
+        history = history.moved(lambda: torch.where(merges > 0, partners, places), sizes, mask)
+
+        stays = soft_step(importance, self.prune_threshold, self.temperature).to(mask)
+        stays = torch.cat((torch.ones_like(stays[:, :1]), stays[:, 1:]), 1)
+        history = history.dropped(tokens, (mask > 0) & (stays == 0))._replace(weights=mask * stays)
+
+        self.shape = history.total, tokens.shape[-1]
+        self.share = history.weights.float().sum(1).mean() / history.total
+        return (tokens, history) if self.training else _leave(tokens, history)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, 'share': None}
+
+    def extra_repr(self) -> str:
+        return f'ratio={self.ratio}, temperature={self.temperature}'
+
+
+def _merge(tokens: Tensor, sizes: Tensor, merges: Tensor, partners: Tensor) -> Tuple[Tensor, Tensor]:
+    """Means of tokens with those that merge into them, and their sizes.
+
+    Args:
+        tokens (Tensor): (B, N, C).
+        sizes (Tensor): (B, N).
+        merges (Tensor): (B, N), 1 for tokens that merge, else 0.
+        partners (Tensor): (B, N), places of the tokens that they merge into.
+    """
+    shares = sizes * merges
+    total = sizes.scatter_add(1, partners, shares)
+    own, added = (tokens * weight[..., None].to(tokens) for weight in (sizes, shares))
+    sums = own.scatter_add(1, partners[..., None].expand_as(added), added)
+    return sums / total[..., None].to(tokens), total
+
+
+def _leave(tokens: Tensor, history: History) -> Tuple[Tensor, History]:
+    """The tokens that at least one image of the batch needs; those of the others are masked."""
+    kept = history.weights > 0
+    longest = int(kept.sum(1).max())
+    order = (~kept).long().argsort(dim=-1, stable=True)
+    left = order[:, :longest]
+    sizes, weights = history.sizes.gather(1, left), history.weights.gather(1, left)
+    return take(tokens, left), history.moved(lambda: order.argsort(-1), sizes, None if weights.all() else weights)
+
+
+def operations_share(shares: Tensor, tokens: int, channels: int) -> Tensor:
+    """Operations of a transformer's blocks over those without reduction (LTMP, section 3.3), of shape ().
+
+    Args:
+        shares (Tensor): (L, ), share of the tokens that each block hands to its MLP and to the next block.
+        tokens (int): Before the first block.
+        channels (int): Of a token.
+    """
+    before = torch.cat((torch.ones_like(shares[:1]), shares[:-1]))
+    linear, pairs = tokens * channels**2, tokens**2 * channels
+    return ((2 * before + 4 * shares) * linear + before**2 * pairs).mean() / (6 * linear + pairs)
+
+
+def budget_loss(model: nn.Module) -> Tensor:
+    """Squared distance of the share of operations from the mergers' ``ratio``, of shape (), for the batch seen last.
+
+    The paper adds ten times this to the loss of the task.
+
+    Raises:
+        ValueError: The model has no LTMP merger, or has seen no batch.
+    """
+    mergers = [module for module in model.modules() if isinstance(module, LTMP)]
+    if not mergers:
+        raise ValueError('the model has no LTMP merger: set merger=dict(type="LTMP", ratio=...) of its backbone')
+    if any(merger.share is None for merger in mergers):
+        raise ValueError('the budget of LTMP is about a batch, and the model has seen none')
+    # The last block merges nothing.
+    shares = torch.stack([*(merger.share for merger in mergers), mergers[-1].share])
+    return (operations_share(shares, *mergers[0].shape) - mergers[0].ratio).square()

@@ -1,0 +1,195 @@
+"""Token reduction that keeps no grid: which token went where, and what such mergers share.
+
+A sequence is (B, N, C), its class token, if it has one, at index 0. Mergers of sequences come between the attention
+of a block and its MLP, look at that attention, and say how the attention of the blocks behind them is to weigh the
+tokens left.
+"""
+
+import math
+from typing import Callable, NamedTuple, Optional, Tuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from .grids import Grid, tile_axis
+from .operators import map_windows
+
+
+class Attention(NamedTuple):
+    """What an attention knows of its tokens.
+
+    Attributes:
+        queries (Tensor): (B, heads, N, d).
+        keys (Tensor): (B, heads, N, d).
+        scores (Tensor, optional): (B, heads, N, N), every row of which sums to 1, where the merger wants them.
+    """
+    queries: Tensor
+    keys: Tensor
+    scores: Optional[Tensor] = None
+
+
+class History(NamedTuple):
+    """What has become of the tokens of a sequence.
+
+    Attributes:
+        source (Tensor, optional): (B, N0) indices: where each of the tokens at first is now, -1 for none; None if no
+            one will ask for the way back.
+        sizes (Tensor): (B, N), how many tokens each token stands for.
+        total (int): N0, tokens at first.
+        weights (Tensor, optional): (B, N), by which attention multiplies the exponentials; None: all 1.
+        left (Tensor, optional): (B, N0, C), what tokens were that are no more; None while there is none.
+    """
+    source: Optional[Tensor]
+    sizes: Tensor
+    total: int
+    weights: Optional[Tensor] = None
+    left: Optional[Tensor] = None
+
+    @classmethod
+    def whole(cls, tokens: Tensor, track: bool = True) -> 'History':
+        """Of tokens, (B, N, C), to which nothing has happened yet.
+
+        Args:
+            tokens (Tensor): (B, N, C).
+            track (bool): Whether the way back will be asked for. Defaults to True.
+        """
+        batch, count = tokens.shape[:2]
+        source = torch.arange(count, device=tokens.device).expand(batch, count) if track else None
+        return cls(source, torch.ones(batch, count, device=tokens.device), count)
+
+    def moved(self, indices: Callable[[], Tensor], sizes: Tensor, weights: Optional[Tensor]) -> 'History':
+        """After every token has gone to a new place.
+
+        Args:
+            indices (callable): Gives (B, N), the new place of each of the tokens; called if the way back counts.
+            sizes (Tensor): (B, N'), of the new tokens.
+            weights (Tensor, optional): (B, N'), of the new tokens.
+        """
+        source = self.source
+        if source is not None:
+            source = torch.where(source < 0, source, indices().gather(1, source.clamp(min=0)))
+        return self._replace(source=source, sizes=sizes, weights=weights)
+
+    def dropped(self, tokens: Tensor, gone: Tensor) -> 'History':
+        """After tokens have left; the way back has them as they were.
+
+        Args:
+            tokens (Tensor): (B, N, C).
+            gone (Tensor): (B, N), boolean.
+        """
+        if self.source is None:
+            return self
+        lost = gone.gather(1, self.source.clamp(min=0)) & (self.source >= 0)
+        full = self.restore(tokens)
+        left = torch.where(lost[..., None], full, torch.zeros_like(full) if self.left is None else self.left.to(full))
+        return self._replace(source=self.source.masked_fill(lost, -1), left=left)
+
+    def restore(self, tokens: Tensor) -> Tensor:
+        """The way back, (B, N, C) to (B, N0, C): every token is a copy of the one that it went into."""
+        full = take(tokens, self.source.clamp(min=0))
+        return full if self.left is None else torch.where(self.source[..., None] < 0, self.left.to(full), full)
+
+
+def take(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Tokens at the indices, (B, K), of each of the sequences, (B, N, C)."""
+    return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+class SequenceMerger(nn.Module):
+    """Reduces the tokens of one block without a grid.
+
+    How many tokens a block keeps is as many as LTM would keep, for maps of any size, or follows from ``r``.
+
+    Args:
+        source (tuple, optional): Base window (h, w) before merging. Defaults to None.
+        target (tuple, optional): Base window (h', w') after merging. Defaults to None.
+        r (int, optional): In place of windows: how many tokens the block takes away. Defaults to None.
+        index (int): Of the block among those that may merge. Defaults to 0.
+        depth (int): Number of such blocks. Defaults to 1.
+
+    Attributes:
+        explicit (bool): Whether :class:`Attention` must come with scores.
+        by_tokens (bool): Whether tokens alone, without attention, are enough.
+        needs_class_token (bool): Whether there must be a class token.
+    """
+    explicit = False
+    by_tokens = False
+    needs_class_token = False
+
+    def __init__(self, source: Optional[Grid] = None, target: Optional[Grid] = None, r: Optional[int] = None,
+                 index: int = 0, depth: int = 1) -> None:
+        super().__init__()
+        self.source, self.target, self.r = source, target, r
+        self.index, self.depth = index, depth
+
+    def remaining(self, count: int, grid: Grid) -> Tuple[int, Grid]:
+        """How many of ``count`` patch tokens to keep, and the grid that as many would have.
+
+        Args:
+            count (int): Patch tokens.
+            grid (tuple): That they came from, or that the call for the block before returned.
+        """
+        if self.r is not None:
+            return max(count - self.r, 1), grid
+        grid = tuple(sum(tile.count * tile.merged for tile in tile_axis(*sides))
+                     for sides in zip(grid, self.source, self.target))
+        return math.prod(grid), grid
+
+    def forward(self, tokens: Tensor, attention: Optional[Attention], history: History, keep: int,
+                class_token: bool) -> Tuple[Tensor, History]:
+        """Fewer tokens.
+
+        Args:
+            tokens (Tensor): (B, N, C), after the block's attention.
+            attention (Attention, optional): The block's; None where there is none over these tokens.
+            history (History): What has become of the tokens so far.
+            keep (int): How many patch tokens shall be left.
+            class_token (bool): Whether the first token is a class token, which stays what and where it is.
+
+        Returns:
+            tuple: Tokens, (B, N', C), and what has become of them.
+        """
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f'source={self.source}, target={self.target}' if self.r is None else f'r={self.r}'
+
+
+class Detour(nn.Module):
+    """A merger of sequences for a block whose tokens must stay on their grid: for its MLP only, window by window.
+
+    Every base window is a sequence of its own, so the cost grows with the pixels, not with their square.
+
+    Args:
+        merger (SequenceMerger): With windows, and content with tokens alone.
+    """
+
+    def __init__(self, merger: SequenceMerger) -> None:
+        super().__init__()
+        self.merger = merger
+
+    def forward(self, x: Tensor, carry: Optional[None] = None) -> Tuple['SequenceDetour', None]:
+        """The detour for maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
+        return SequenceDetour(self.merger, tuple(x.shape[-2:])), None
+
+
+class SequenceDetour:
+    """What :class:`Detour` offers maps of one size.
+
+    Args:
+        merger (SequenceMerger): See there.
+        grid (tuple): Height and width of the maps.
+    """
+
+    def __init__(self, merger: SequenceMerger, grid: Grid) -> None:
+        self.merger, self.grid = merger, grid
+
+    def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a function of single tokens gives for the merged ones, brought back, (B, H W, C) to (B, H W, C)."""
+
+        def through(window: Tensor, keep: int) -> Tensor:
+            merged, history = self.merger(window, None, History.whole(window), keep, class_token=False)
+            return history.restore(function(merged))
+
+        return map_windows(tokens, self.grid, self.merger.source, self.merger.target, through)

@@ -1,0 +1,113 @@
+"""Soft token merging: Yuan et al., "Efficient Transformer Adaptation with Soft Token Merging", CVPR Workshops 2024.
+
+Within a window of p neighbouring tokens X (p, d), with d' = d / 2:
+
+    S = softmax(X W_Q (X W_K)^T / sqrt(d')),    s = mean of the rows of S,    x~ = 1/p sum_j s_j x_j,
+
+and on the way back, "inflation", every token takes its own share of what became of the merged one: y^ = X + y' s,
+where no gradient passes s.
+
+Departures: the paper merges sequences; here a window is p neighbouring cells of the grid, side by side for p = 2, a
+square for p = 4. What does not fill a window at the edges of a map is a smaller window, with its own p. The paper's
+scores sum to 1 over a window and are divided by p once more, so merged tokens are short; that is kept.
+"""
+
+import math
+from typing import Callable, Optional, Tuple
+
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .grids import Grid
+from .operators import map_to_tokens, tokens_to_map
+
+#: Cells of a window, by p.
+WINDOWS = {2: (1, 2), 4: (2, 2)}
+
+
+class SoftMerge:
+    """Merging of maps, (B, ..., C, H, W), by scores, and the way back.
+
+    Args:
+        scores (Tensor): (B', 1, H, W), of which each image's serves B / B' neighbouring maps.
+        window (tuple): Cells that become one.
+    """
+
+    def __init__(self, scores: Tensor, window: Grid) -> None:
+        self.scores, self.window = scores, window
+        self.grid = tuple(scores.shape[-2:])
+        self.merged_grid = tuple(-(-side // cells) for side, cells in zip(self.grid, window))
+
+    def _scores_for(self, maps: Tensor) -> Tensor:
+        return self.scores.repeat_interleave(len(maps) // len(self.scores), 0).to(maps.dtype)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Means of the weighted tokens of every window: (B, ..., C, H, W) to (B, ..., C, H', W')."""
+        maps = x.flatten(0, -4)
+        merged = F.avg_pool2d(maps * self._scores_for(maps), self.window, ceil_mode=True)
+        return merged.unflatten(0, x.shape[:-3])
+
+    def unmerge(self, y: Tensor) -> Tensor:
+        """Every token's share of the merged one: (B, ..., C, H', W') to (B, ..., C, H, W)."""
+        maps = y.flatten(0, -4)
+        for dim, cells in zip((-2, -1), self.window):
+            maps = maps.repeat_interleave(cells, dim)
+        maps = maps[..., :self.grid[0], :self.grid[1]] * self._scores_for(maps).detach()
+        return maps.unflatten(0, y.shape[:-3])
+
+    def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
+        """Inflation, y^ = X + y' s, of X (B, ..., C, H, W) by what became of the merged tokens."""
+        return full + self.unmerge(update)
+
+    def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a function of merged tokens adds to the tokens, (B, H W, C)."""
+        merged = self.merge(tokens_to_map(tokens, self.grid))
+        update = function(map_to_tokens(merged))
+        return map_to_tokens(self.unmerge(tokens_to_map(update, self.merged_grid)))
+
+
+class SoftMerging(nn.Module):
+    """Merges the tokens of one block by scores that they give each other.
+
+    Args:
+        source (tuple): Window of p cells that become one: (1, 2) or (2, 2).
+        target (tuple): (1, 1).
+        embed_dims (int): Channels d of a token.
+        first (bool): First merging block of the network, which makes no difference here. Defaults to False.
+
+    Attributes:
+        query, key (nn.Linear): W_Q and W_K, from d to d / 2 channels.
+    """
+
+    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False) -> None:
+        super().__init__()
+        self.source, self.target = tuple(source), tuple(target)
+        self.query = nn.Linear(embed_dims, embed_dims // 2, bias=False)
+        self.key = nn.Linear(embed_dims, embed_dims // 2, bias=False)
+
+    def forward(self, x: Tensor, carry: Optional[None] = None) -> Tuple[SoftMerge, None]:
+        """The merging of maps like ``x``, (B, ..., C, H, W), those of ``...`` alike; nothing is handed on."""
+        x = x.flatten(1, -3)
+        tokens = map_to_tokens(x)
+        queries, keys = (self._windows(layer(tokens), x.shape[-2:]) for layer in (self.query, self.key))
+        inside = self._windows(x.new_ones(1, x[0, 0].numel(), 1), x.shape[-2:])[..., 0]
+        logits = queries @ keys.mT / math.sqrt(queries.shape[-1])
+        weights = logits.masked_fill(inside[..., None, :] == 0, float('-inf')).softmax(-1)
+        scores = (weights * inside[..., None]).sum(-2) / inside.sum(-1, keepdim=True)
+        return SoftMerge(self._from_windows(scores, x.shape[-2:]), self.source), None
+
+    def _windows(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Tokens of a grid, (B, H W, C), cut into windows, (B, H', W', p, C), at the edges with zeros."""
+        (height, width), (h, w) = grid, self.source
+        x = F.pad(tokens.unflatten(1, grid), (0, 0, 0, -width % w, 0, -height % h))
+        x = x.unflatten(2, (-1, w)).unflatten(1, (-1, h))
+        return x.transpose(2, 3).flatten(3, 4)
+
+    def _from_windows(self, scores: Tensor, grid: Grid) -> Tensor:
+        """Numbers of the cells of windows, (B, H', W', p), as a map, (B, 1, H, W)."""
+        x = scores.unflatten(3, self.source).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return x[:, None, :grid[0], :grid[1]]
+
+    def extra_repr(self) -> str:
+        return f'window={self.source}'

@@ -1,0 +1,122 @@
+"""ToMe: Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023.
+
+Bipartite soft matching (section 3): tokens are put into two sets by turns; every token of the first set is matched
+with the most similar one of the second, by the cosine of their keys, averaged over the heads; the r most similar
+pairs are merged, by averages that count what tokens already stand for; attention counts it too (proportional
+attention), softmax(Q K^T / sqrt(d) + log s).
+
+Departures: the tokens left are as many as LTM leaves, unless ``r`` is given, the paper's form. Where there are no
+keys of all tokens, in the windows of backbones that keep a grid, the tokens themselves take their place.
+"""
+
+import math
+from typing import NamedTuple, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .sequences import Attention, History, SequenceMerger, take
+
+
+class Matching(NamedTuple):
+    """Which of the tokens at even places merge, and with which of those at odd places.
+
+    Attributes:
+        kept (Tensor): (B, K), the even ones that stay, counted among these.
+        merged (Tensor): (B, r), the even ones that merge.
+        into (Tensor): (B, r), with which of the odd ones.
+        tokens (int): N, how many there are.
+    """
+    kept: Tensor
+    merged: Tensor
+    into: Tensor
+    tokens: int
+
+    def combine(self, x: Tensor, reduce: str = 'sum') -> Tensor:
+        """Tokens, those that merge combined with those at odd places: (B, N, C) to (B, N - r, C).
+
+        Args:
+            x (Tensor): (B, N, C).
+            reduce (str): 'sum' or 'amax', as ``Tensor.scatter_reduce`` takes it. Defaults to 'sum'.
+        """
+        merged = take(x[:, ::2], self.merged)
+        odd = x[:, 1::2].scatter_reduce(1, self.into[..., None].expand_as(merged), merged, reduce)
+        return torch.cat((take(x[:, ::2], self.kept), odd), 1)
+
+    def average(self, x: Tensor, sizes: Tensor) -> Tuple[Tensor, Tensor]:
+        """Means of tokens, (B, N, C), that count as many as they stand for, (B, N), and what the means stand for."""
+        total = self.combine(sizes[..., None])
+        return self.combine(x * sizes[..., None].to(x.dtype)) / total.to(x.dtype), total[..., 0]
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Tokens without those that would merge: (B, N, C) to (B, N - r, C)."""
+        return torch.cat((take(x[:, ::2], self.kept), x[:, 1::2]), 1)
+
+    def indices(self) -> Tensor:
+        """Where each of the tokens, (B, N), goes: those kept come first, then those at odd places."""
+        batch, count = self.kept.shape
+        places = torch.arange(self.tokens - self.merged.shape[1], device=self.kept.device).expand(batch, -1)
+        indices = self.kept.new_empty(batch, self.tokens)
+        indices[:, 1::2] = places[:, count:]
+        indices[:, ::2] = indices[:, ::2].scatter(1, self.kept, places[:, :count]).scatter(
+            1, self.merged, count + self.into)
+        return indices
+
+
+@torch.no_grad()
+def bipartite_matching(metric: Tensor, r: int, class_token: bool = False) -> Matching:
+    """The r most similar pairs of a token at an even and a token at an odd place.
+
+    Args:
+        metric (Tensor): (B, N, d), features to compare tokens by.
+        r (int): Number of pairs, at most half of the tokens, the class token aside.
+        class_token (bool): The first token has no partner, and the tokens that stay keep their order; else they come
+            by falling similarity. Defaults to False.
+    """
+    metric = F.normalize(metric, dim=-1)
+    similarity = metric[:, ::2] @ metric[:, 1::2].mT
+    if class_token:
+        similarity[:, 0] = -math.inf
+    best, partners = similarity.max(-1)
+    order = best.argsort(-1, descending=True)
+    merged, kept = order[:, :r], order[:, r:]
+    if class_token:
+        kept = kept.sort(-1).values
+    return Matching(kept, merged, partners.gather(1, merged), metric.shape[1])
+
+
+class ToMe(SequenceMerger):
+    """Merges the most similar tokens of one block, at most half of them.
+
+    Args:
+        proportional (bool): Attention counts how many tokens each token stands for. Defaults to True.
+        *args, **kwargs: See :class:`SequenceMerger`.
+
+    Raises:
+        ValueError: Less than half of the tokens shall be left.
+    """
+    by_tokens = True
+
+    def __init__(self, *args, proportional: bool = True, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.proportional = proportional
+        if self.r is None and 2 * math.prod(self.target) < math.prod(self.source) - 1:
+            raise ValueError(f'{type(self).__name__} takes away at most half of the tokens of a block, but '
+                             f'{math.prod(self.target)} of {math.prod(self.source)} shall be left: choose a larger '
+                             'ratio, or LTM, AvgPool or Random')
+
+    def forward(self, tokens: Tensor, attention: Optional[Attention], history: History, keep: int,
+                class_token: bool) -> Tuple[Tensor, History]:
+        count = tokens.shape[1] - class_token
+        r = min(count - keep, count // 2)
+        if r <= 0:
+            return tokens, history
+        metric = tokens if attention is None else attention.keys.mean(1)
+        matching = bipartite_matching(metric, r, class_token)
+        tokens, sizes = self.fuse(tokens, history.sizes, matching)
+        return tokens, history.moved(matching.indices, sizes, sizes if self.proportional else None)
+
+    def fuse(self, tokens: Tensor, sizes: Tensor, matching: Matching) -> Tuple[Tensor, Tensor]:
+        """Tokens, (B, N, C), after merging, and how many each of them stands for, (B, N - r)."""
+        return matching.average(tokens, sizes)

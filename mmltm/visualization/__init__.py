@@ -1,0 +1,7 @@
+"""Pictures of what token merging does, and of the information bottleneck by layer."""
+
+from .composition import Composition
+from .recorder import MergeRecorder, RecordedMerge
+from .sheet import Sheet, View, draw_sheets, view
+
+__all__ = ['Composition', 'MergeRecorder', 'RecordedMerge', 'Sheet', 'View', 'draw_sheets', 'view']

@@ -1,0 +1,47 @@
+"""Curves of information-bottleneck quantities over the layers of a network (the LTM paper's Figure 2)."""
+
+import re
+from typing import Dict, List, Sequence, Tuple
+
+from matplotlib.axes import Axes
+
+#: What is reported of a layer, by the keys of :class:`mmltm.evaluation.IBMetric` and of the training's log.
+TITLES = dict(
+    ib_loss='IB loss, nats', ib_bound='IB bound, nats', mi_input='I(X~, X), nats', mi_label='I(X~, Y), nats',
+    mask_step='mask step, L1 a column')
+
+Position = Tuple[int, ...]
+
+
+def position(name: str) -> Position:
+    """Where in its network a module is: the numbers in its name.
+
+    A merger and the vanilla block's module that is measured in its place have the same, ``stages.2.mergers.1`` and
+    ``stages.2.blocks.1.context``.
+    """
+    return tuple(int(number) for number in re.findall(r'(?<=\.)\d+(?=\.|$)', name))
+
+
+def plot_over_layers(axes: Axes, curves: Dict[str, Dict[Position, float]], key: str, styles: Sequence[dict]) -> None:
+    """One line a model over all layers that any of them has, in the order of the network.
+
+    Args:
+        axes (Axes): To draw on.
+        curves (dict): Label of each line, and its value by the position of the layer.
+        key (str): The quantity, of :data:`TITLES`.
+        styles (Sequence[dict]): Arguments of matplotlib's ``plot`` for each line.
+    """
+    layers = sorted(set().union(*curves.values()))
+    for (label, values), style in zip(curves.items(), styles):
+        places = [place for place, layer in enumerate(layers) if layer in values]
+        axes.plot(places, [values[layers[place]] for place in places], **{'marker': 'o', 'label': label, **style})
+    ticks = ticks_for(layers)
+    crowded = len(layers) > 12 or max(map(len, ticks)) > 4
+    axes.set_xticks(range(len(layers)), ticks, rotation=60 if crowded else 0, fontsize='small')
+    axes.set(xlabel='layer', ylabel=TITLES[key])
+    axes.grid(alpha=0.3)
+
+
+def ticks_for(layers: Sequence[Position]) -> List[str]:
+    """Short names of layers."""
+    return ['.'.join(map(str, layer)) or 'all' for layer in layers]

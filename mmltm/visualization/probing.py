@@ -1,0 +1,71 @@
+"""Mergers of sequences as operators on maps: which token went where, found by what happens to it.
+
+Mergers that keep no grid return tokens, not an operator, and may look at the tokens to decide. A probe therefore
+travels as further channels of the actual tokens, scaled down until no decision and no norm feels it: whatever the
+merger does, it does to these channels as well.
+"""
+
+from typing import Any, Callable, Dict, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmltm.merging.grids import Grid
+from mmltm.merging.operators import map_to_tokens, tokens_to_map
+from mmltm.merging.sequences import SequenceDetour, SequenceMerger
+
+#: A power of two, by which scaling is exact; its square is nothing beside the norm of a token in float32.
+SCALE = 2.0**-40
+
+
+class ProbedMerge:
+    """What a reduction did to the tokens of a batch, as a linear operator.
+
+    Args:
+        reduce (callable): Patch tokens, (B, N, C), to merged ones, (B, P, C).
+        tokens (Tensor): (B, N, C), what was reduced.
+        grid (tuple): That the N tokens lie on.
+        merged_grid (tuple, optional): That the P tokens lie on. Defaults to a row of them.
+    """
+
+    def __init__(self, reduce: Callable[[Tensor], Tensor], tokens: Tensor, grid: Grid,
+                 merged_grid: Optional[Grid] = None) -> None:
+        self._reduce, self._tokens = reduce, tokens.detach().float()
+        with torch.no_grad():
+            self.merged = reduce(self._tokens)
+        self.grid, self.merged_grid = grid, merged_grid or (1, self.merged.shape[1])
+
+    def merge(self, x: Tensor) -> Tensor:
+        """G^T x: (B, C, H, W) to (B, C, H', W')."""
+        probed = torch.cat((self._tokens, SCALE * map_to_tokens(x)), dim=2)
+        return tokens_to_map(self._reduce(probed)[..., self._tokens.shape[2]:] / SCALE, self.merged_grid)
+
+
+def probe_sequence(merger: SequenceMerger, call: Dict[str, Any], grid: Grid) -> ProbedMerge:
+    """What a merger did in one call.
+
+    Args:
+        merger (SequenceMerger): Any.
+        call (dict): Arguments of the call, by name.
+        grid (tuple): That the patch tokens lay on.
+    """
+    extra, patches = call['tokens'].float().tensor_split([int(call['class_token'])], dim=1)
+
+    def reduce(x: Tensor) -> Tensor:
+        # The class token takes no part; what channels it has beyond its own does not matter.
+        first = F.pad(extra, (0, x.shape[2] - extra.shape[2]))
+        # Not a call of the module, which would be recorded again.
+        reduced, _ = merger.forward(**{**call, 'tokens': torch.cat((first, x), 1)})
+        return reduced[:, extra.shape[1]:]
+
+    return ProbedMerge(reduce, patches, grid)
+
+
+def probe_detour(detour: SequenceDetour, x: Tensor) -> ProbedMerge:
+    """What a detour does to a map, (B, ..., C, H, W).
+
+    Its merged tokens are not to be had, so the copies that come back stand for them, one for every cell.
+    """
+    tokens = map_to_tokens(x.flatten(1, -3))
+    return ProbedMerge(lambda tokens: detour.detour(tokens, lambda merged: merged), tokens, detour.grid, detour.grid)
