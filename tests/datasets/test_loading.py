@@ -86,7 +86,7 @@ def test_only_corrupt_images_end_the_training(files, tmp_path):
 
 def test_hook_logs_the_count_of_an_epoch(caplog):
     runner = SimpleNamespace(epoch=4, logger=logging.getLogger('skipped images'))
-    hook = HOOKS.build(dict(type='SkippedImagesHook'))
+    hook = HOOKS.build(dict(type='mmltm.SkippedImagesHook'))
     assert isinstance(hook, SkippedImagesHook)
     hook.before_train_epoch(runner)
     hook.after_train_epoch(runner)
