@@ -28,7 +28,7 @@ EXAMPLES = """
 examples:
   # boxes and masks on one picture
   python tools/infer.py street.jpg configs/mini/mask_rcnn_ltm_effvit_mini.py \\
-      work_dirs/mask_rcnn_ltm_effvit_mini/epoch_26.pth --out-dir work_dirs/street
+      work_dirs/mask_rcnn_ltm_effvit_mini/epoch_24.pth --out-dir work_dirs/street
 
   # a folder, eight images at a time; predictions without pictures
   python tools/infer.py data/coco/val2017 configs/mask_rcnn_ltm_effvit_b1_1x.py epoch_12.pth \\
