@@ -33,15 +33,17 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
 
 
 def check_ratio(cfg: Config) -> None:
-    """Checks that every merging ratio of mmltm's backbones, a number or one per block, is in (0, 1].
+    """Checks that the merger of mmltm's backbones is a config and its ratios, a number or one per block, in (0, 1].
 
     Raises:
-        UserError: One is not.
+        UserError: It is none, or one is not.
     """
     backbone = cfg.model.get('backbone') or {}
     if 'mmltm.' not in str(backbone.get('type')):  # as text for classes, too
         return
     merger = backbone.get('merger') or {}
+    if not isinstance(merger, dict):
+        raise UserError(f'model.backbone.merger is {merger!r}, expected a config like dict(type="LTM", ratio=0.7)')
     for key, ratio in (('ratio', backbone.get('ratio')), ('merger.ratio', merger.get('ratio'))):
         for value in ratio if isinstance(ratio, (list, tuple)) else [ratio]:
             if value is not None and not (isinstance(value, Real) and 0 < value <= 1):

@@ -25,6 +25,7 @@ def test_good_ratios(settings):
     (dict(ratio=[0.7, -0.1]), 'model.backbone.ratio is -0.1, expected'),
     (dict(ratio='0.7x'), "model.backbone.ratio is '0.7x', expected"),
     (dict(merger=dict(ratio=float('nan'))), 'model.backbone.merger.ratio is nan, expected'),
+    (dict(merger=5), 'model.backbone.merger is 5, expected a config'),
 ])
 def test_bad_ratios(settings, message):
     with pytest.raises(UserError, match=message):

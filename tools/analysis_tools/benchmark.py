@@ -14,6 +14,7 @@ from mmltm.utils.allocator import keep_freed_memory
 from mmltm.utils.cli import CfgOptions, make_parser
 from mmltm.utils.config import load_config
 from mmltm.utils.errors import UserError, run
+from mmltm.utils.preflight import check_ratio
 from mmltm.utils.profiling import build_model, count_macs, network_call, time_interleaved, vanilla_twin
 
 EXAMPLES = """examples:
@@ -57,6 +58,7 @@ def candidates(args):
     """Name and model of every config, each behind its vanilla twin."""
     for name in args.configs:
         cfg = load_config(name, args.cfg_options)
+        check_ratio(cfg)
         try:
             vanilla = vanilla_twin(cfg)
         except ValueError as error:

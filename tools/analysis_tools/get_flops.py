@@ -11,6 +11,7 @@ from rich.table import Table
 from mmltm.utils.cli import CfgOptions, make_parser
 from mmltm.utils.config import load_config
 from mmltm.utils.errors import UserError, run
+from mmltm.utils.preflight import check_ratio
 from mmltm.utils.profiling import build_model, count_macs, network_call, vanilla_twin
 
 EXAMPLES = """examples:
@@ -42,6 +43,8 @@ def parse_args():
     args = parser.parse_args()
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         parser.error('--shape takes one or two positive numbers')
+    if args.ratio and not all(0 < ratio <= 1 for ratio in args.ratio):
+        parser.error('--ratio takes numbers in (0, 1]')
     return args
 
 
@@ -130,6 +133,8 @@ def main():
     args = parse_args()
     console = Console(width=130)
     configs = [(name, load_config(name, args.cfg_options)) for name in args.configs]
+    for _, cfg in configs:
+        check_ratio(cfg)
     if len(configs) == 1 and not args.ratio:
         show_blocks(*configs[0], args, console)
     else:
