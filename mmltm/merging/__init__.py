@@ -1,7 +1,15 @@
 """Token merging in pure PyTorch: grids, linear operators, and one file per merger."""
 
+from .evit import EViT
 from .grids import check_ratios, window_schedule
 from .ltm import LTM
+from .ltmp import LTMP
 from .operators import WindowedMerge, least_squares_inverse, normalize_mask
+from .pooling import AvgPool
+from .random import Random
+from .soft import SoftMerging
+from .tofu import ToFu
+from .tome import ToMe
 
-__all__ = ['LTM', 'WindowedMerge', 'check_ratios', 'least_squares_inverse', 'normalize_mask', 'window_schedule']
+__all__ = ['LTM', 'LTMP', 'AvgPool', 'EViT', 'Random', 'SoftMerging', 'ToFu', 'ToMe', 'WindowedMerge', 'check_ratios',
+           'least_squares_inverse', 'normalize_mask', 'window_schedule']

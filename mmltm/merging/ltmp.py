@@ -10,8 +10,10 @@ all images of the batch can spare, so a batch of one is shortest; those that ano
 :func:`budget_loss`, to be added to the loss of the task, steers the thresholds to a share of the operations.
 
 Departures: importance is multiplied by the number of tokens that attend, so that its mean is 1 and one learning
-rate and one temperature serve both thresholds. A model merges in all blocks but the last; its operations are
-counted as the paper counts them, with the class token among the tokens.
+rate and one temperature serve both thresholds. Sequences without a class token have no token that must stay; of
+these the most important one always does. Operations are counted as the paper counts them, with the class token among
+the tokens, but for MLPs of any width, and added up over stages of different shapes; what lies between the blocks
+(the convolutions of MobileViT) does not count.
 """
 
 import math
@@ -33,22 +35,23 @@ def soft_step(scores: Tensor, threshold: Tensor, temperature: float) -> Tensor:
     return (scores > threshold).to(soft) + (soft - soft.detach())
 
 
-def match_kept(metric: Tensor, kept: Tensor) -> Tuple[Tensor, Tensor]:
+def match_kept(metric: Tensor, kept: Tensor, class_token: bool = True) -> Tuple[Tensor, Tensor]:
     """Similarity and place of the best partner of each token, among the tokens that are kept.
 
-    The first token is the class token. Of those kept, counted from it, the ones at even places look for partners
-    among those at odd places.
+    Of those kept, counted from 0, the ones at even places look for partners among those at odd places.
 
     Args:
         metric (Tensor): (B, N, d), features to compare tokens by.
         kept (Tensor): (B, N), boolean.
+        class_token (bool): The first token is a class token, which has no partner. Defaults to True.
 
     Returns:
         tuple[Tensor]: Similarities, -inf for tokens that look for none, and places, both (B, N).
     """
     odd = (kept.cumsum(-1) % 2 == 0) & kept
     looking = kept & ~odd
-    looking[:, 0] = False
+    if class_token:
+        looking[:, 0] = False
     metric = F.normalize(metric, dim=-1)
     similarity = (metric @ metric.mT).masked_fill(~odd[:, None], -math.inf)
     best, partners = similarity.max(-1)
@@ -60,6 +63,7 @@ class LTMP(SequenceMerger):
 
     Args:
         ratio (float): Share of the operations that :func:`budget_loss` asks for, all blocks together.
+        mlp_ratio (float): Hidden channels of the block's MLP over its channels, for that loss. Defaults to 4.
         temperature (float): Of the sigmoids whose gradients stand in for those of the steps. Defaults to 0.1.
         merge_threshold (float): At the start; at 1 no tokens are similar enough. Defaults to 1.0.
         prune_threshold (float): At the start; at 0 all tokens are important enough. Defaults to 0.0.
@@ -67,18 +71,18 @@ class LTMP(SequenceMerger):
 
     Attributes:
         merge_threshold, prune_threshold (nn.Parameter): Of shape ().
-        shape (tuple, optional): Tokens and channels of the last batch, before any of the tokens left.
+        shape (tuple, optional): Tokens of a sequence and their channels in the last batch, before any of the stage's
+            tokens left.
         share (Tensor, optional): Share of the tokens that were left of the last batch, of shape ().
     """
     explicit = True
-    needs_class_token = True
 
-    def __init__(self, ratio: float, temperature: float = 0.1, merge_threshold: float = 1.0,
+    def __init__(self, ratio: float, mlp_ratio: float = 4., temperature: float = 0.1, merge_threshold: float = 1.0,
                  prune_threshold: float = 0.0, **kwargs) -> None:
         super().__init__(**kwargs)
         if temperature <= 0:
             raise ValueError(f'temperature must be positive, got {temperature}')
-        self.ratio, self.temperature = ratio, temperature
+        self.ratio, self.mlp_ratio, self.temperature = ratio, mlp_ratio, temperature
         self.merge_threshold = nn.Parameter(torch.tensor(float(merge_threshold)))
         self.prune_threshold = nn.Parameter(torch.tensor(float(prune_threshold)))
         self.shape: Optional[Tuple[int, int]] = None
@@ -94,7 +98,7 @@ class LTMP(SequenceMerger):
         # The mean over the attending tokens, times their number.
         importance = (attention.scores.mean(1) * mask[..., None]).sum(1)
 
-        similarity, partners = match_kept(attention.keys.mean(1), mask > 0)
+        similarity, partners = match_kept(attention.keys.mean(1), mask > 0, class_token)
         merges = soft_step(similarity, self.merge_threshold, self.temperature).to(mask)
         tokens, sizes = _merge(tokens, history.sizes, merges, partners)
         places = torch.arange(tokens.shape[1], device=tokens.device)
@@ -102,8 +106,11 @@ class LTMP(SequenceMerger):
         history = history.moved(lambda: torch.where(merges > 0, partners, places), sizes, mask)
 
         stays = soft_step(importance, self.prune_threshold, self.temperature).to(mask)
-        stays = torch.cat((torch.ones_like(stays[:, :1]), stays[:, 1:]), 1)
-        history = history.dropped(tokens, (mask > 0) & (stays == 0))._replace(weights=mask * stays)
+        spared = torch.zeros_like(partners[:, :1])
+        if not class_token:
+            spared = importance.masked_fill(mask <= 0, -math.inf).argmax(1, keepdim=True)
+        stays = stays.scatter(1, spared, 1.)
+        history = history.dropped(tokens, stays)._replace(weights=mask * stays)
 
         self.shape = history.total, tokens.shape[-1]
         self.share = history.weights.float().sum(1).mean() / history.total
@@ -139,35 +146,55 @@ def _leave(tokens: Tensor, history: History) -> Tuple[Tensor, History]:
     order = (~kept).long().argsort(dim=-1, stable=True)
     left = order[:, :longest]
     sizes, weights = history.sizes.gather(1, left), history.weights.gather(1, left)
-    return take(tokens, left), history.moved(lambda: order.argsort(-1), sizes, None if weights.all() else weights)
+    weights = None if weights.all() else weights
+    return take(tokens, left), history.moved(lambda: order.argsort(-1).clamp(max=longest - 1), sizes, weights)
 
 
-def operations_share(shares: Tensor, tokens: int, channels: int) -> Tensor:
-    """Operations of a transformer's blocks over those without reduction (LTMP, section 3.3), of shape ().
+def operations(shares: Tensor, tokens: int, channels: int, mlp_ratio: float = 4.) -> Tensor:
+    """Multiply-accumulates of a stage of transformer blocks (LTMP, section 3.3), of shape ().
 
     Args:
         shares (Tensor): (L, ), share of the tokens that each block hands to its MLP and to the next block.
-        tokens (int): Before the first block.
+        tokens (int): Of a sequence, before the first block.
         channels (int): Of a token.
+        mlp_ratio (float): Hidden channels of the MLPs over ``channels``. Defaults to 4.
     """
     before = torch.cat((torch.ones_like(shares[:1]), shares[:-1]))
     linear, pairs = tokens * channels**2, tokens**2 * channels
-    return ((2 * before + 4 * shares) * linear + before**2 * pairs).mean() / (6 * linear + pairs)
+    return ((4 * before + 2 * mlp_ratio * shares) * linear + 2 * before**2 * pairs).sum()
 
 
 def budget_loss(model: nn.Module) -> Tensor:
     """Squared distance of the share of operations from the mergers' ``ratio``, of shape (), for the batch seen last.
 
-    The paper adds ten times this to the loss of the task.
+    The paper adds ten times this to the loss of the task. A stage is a ``ModuleList`` with an entry for each of its
+    blocks, the merger of the block, or, behind the first of them, a module of another type where a block merges
+    nothing. The stages count alike, since they see equally many sequences of an image.
 
     Raises:
         ValueError: The model has no LTMP merger, or has seen no batch.
     """
-    mergers = [module for module in model.modules() if isinstance(module, LTMP)]
-    if not mergers:
+    stages = [module for module in model.modules()
+              if isinstance(module, nn.ModuleList) and any(isinstance(block, LTMP) for block in module)]
+    if not stages:
         raise ValueError('the model has no LTMP merger: set merger=dict(type="LTMP", ratio=...) of its backbone')
-    if any(merger.share is None for merger in mergers):
-        raise ValueError('the budget of LTMP is about a batch, and the model has seen none')
-    # The last block merges nothing.
-    shares = torch.stack([*(merger.share for merger in mergers), mergers[-1].share])
-    return (operations_share(shares, *mergers[0].shape) - mergers[0].ratio).square()
+    left = full = 0.
+    for stage in stages:
+        merger = next(block for block in stage if isinstance(block, LTMP))
+        shares = _shares(stage)
+        shape = (*merger.shape, merger.mlp_ratio)
+        left, full = left + operations(shares, *shape), full + operations(torch.ones_like(shares), *shape)
+    return (left / full - merger.ratio).square()
+
+
+def _shares(stage: nn.ModuleList) -> Tensor:
+    """Share of the tokens that each block of a stage hands on; those without a merger hand on what they get."""
+    shares = []
+    for block in stage:
+        if isinstance(block, LTMP):
+            if block.share is None:
+                raise ValueError('the budget of LTMP is about a batch, and the model has seen none')
+            shares.append(block.share)
+        else:
+            shares.append(shares[-1])
+    return torch.stack(shares)

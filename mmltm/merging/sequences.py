@@ -33,18 +33,20 @@ class History(NamedTuple):
     """What has become of the tokens of a sequence.
 
     Attributes:
-        source (Tensor, optional): (B, N0) indices: where each of the tokens at first is now, -1 for none; None if no
-            one will ask for the way back.
+        source (Tensor, optional): (B, N0) indices: where each of the tokens at first is now, anywhere if it has left;
+            None if no one will ask for the way back.
         sizes (Tensor): (B, N), how many tokens each token stands for.
         total (int): N0, tokens at first.
         weights (Tensor, optional): (B, N), by which attention multiplies the exponentials; None: all 1.
-        left (Tensor, optional): (B, N0, C), what tokens were that are no more; None while there is none.
+        left (Tensor, optional): (B, N0, C), what tokens were when some left last; None while none has left.
+        present (Tensor, optional): (B, N0), 1 for tokens that have not left, else 0; None while none has left.
     """
     source: Optional[Tensor]
     sizes: Tensor
     total: int
     weights: Optional[Tensor] = None
     left: Optional[Tensor] = None
+    present: Optional[Tensor] = None
 
     @classmethod
     def whole(cls, tokens: Tensor, track: bool = True) -> 'History':
@@ -66,29 +68,29 @@ class History(NamedTuple):
             sizes (Tensor): (B, N'), of the new tokens.
             weights (Tensor, optional): (B, N'), of the new tokens.
         """
-        source = self.source
-        if source is not None:
-            source = torch.where(source < 0, source, indices().gather(1, source.clamp(min=0)))
+        source = None if self.source is None else indices().gather(1, self.source)
         return self._replace(source=source, sizes=sizes, weights=weights)
 
-    def dropped(self, tokens: Tensor, gone: Tensor) -> 'History':
-        """After tokens have left; the way back has them as they were.
+    def dropped(self, tokens: Tensor, stays: Tensor) -> 'History':
+        """After tokens have left, or have been masked in place of leaving; the way back has them as they were.
 
         Args:
             tokens (Tensor): (B, N, C).
-            gone (Tensor): (B, N), boolean.
+            stays (Tensor): (B, N), 1 for tokens that stay, else 0. If it has a gradient, the way back gives it one.
         """
         if self.source is None:
             return self
-        lost = gone.gather(1, self.source.clamp(min=0)) & (self.source >= 0)
-        full = self.restore(tokens)
-        left = torch.where(lost[..., None], full, torch.zeros_like(full) if self.left is None else self.left.to(full))
-        return self._replace(source=self.source.masked_fill(lost, -1), left=left)
+        present = stays.gather(1, self.source)
+        return self._replace(left=self.restore(tokens),
+                             present=present if self.present is None else self.present * present)
 
     def restore(self, tokens: Tensor) -> Tensor:
         """The way back, (B, N, C) to (B, N0, C): every token is a copy of the one that it went into."""
-        full = take(tokens, self.source.clamp(min=0))
-        return full if self.left is None else torch.where(self.source[..., None] < 0, self.left.to(full), full)
+        full = take(tokens, self.source)
+        if self.left is None:
+            return full
+        # Exact at both ends, and differentiable by the weight.
+        return torch.lerp(self.left.to(full), full, self.present[..., None].to(full))
 
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:
@@ -112,10 +114,12 @@ class SequenceMerger(nn.Module):
         explicit (bool): Whether :class:`Attention` must come with scores.
         by_tokens (bool): Whether tokens alone, without attention, are enough.
         needs_class_token (bool): Whether there must be a class token.
+        least_share (float): The smallest share of its tokens that a block can be asked to leave.
     """
     explicit = False
     by_tokens = False
     needs_class_token = False
+    least_share = 0.
 
     def __init__(self, source: Optional[Grid] = None, target: Optional[Grid] = None, r: Optional[int] = None,
                  index: int = 0, depth: int = 1) -> None:

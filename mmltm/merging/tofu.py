@@ -38,7 +38,7 @@ class ToFu(ToMe):
         *args, **kwargs: See :class:`ToMe`.
 
     Raises:
-        ValueError: If ``prune_until`` is outside [0, 1], or less than half of the tokens shall be left.
+        ValueError: If ``prune_until`` is outside [0, 1].
     """
 
     def __init__(self, *args, prune_until: float = 0.5, **kwargs) -> None:

@@ -5,8 +5,9 @@ with the most similar one of the second, by the cosine of their keys, averaged o
 pairs are merged, by averages that count what tokens already stand for; attention counts it too (proportional
 attention), softmax(Q K^T / sqrt(d) + log s).
 
-Departures: the tokens left are as many as LTM leaves, unless ``r`` is given, the paper's form. Where there are no
-keys of all tokens, in the windows of backbones that keep a grid, the tokens themselves take their place.
+Departures: the tokens left are as many as LTM leaves, unless ``r`` is given, the paper's form. A block takes away at
+most half of its tokens; where LTM takes more, since it rounds to whole grids, the blocks behind make it good. Where
+there are no keys of all tokens, in the windows of backbones that keep a grid, the tokens themselves take their place.
 """
 
 import math
@@ -87,24 +88,18 @@ def bipartite_matching(metric: Tensor, r: int, class_token: bool = False) -> Mat
 
 
 class ToMe(SequenceMerger):
-    """Merges the most similar tokens of one block, at most half of them.
+    """Merges the most similar tokens of one block, at most half of them, even if more are to leave.
 
     Args:
         proportional (bool): Attention counts how many tokens each token stands for. Defaults to True.
         *args, **kwargs: See :class:`SequenceMerger`.
-
-    Raises:
-        ValueError: Less than half of the tokens shall be left.
     """
     by_tokens = True
+    least_share = 0.5
 
     def __init__(self, *args, proportional: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.proportional = proportional
-        if self.r is None and 2 * math.prod(self.target) < math.prod(self.source) - 1:
-            raise ValueError(f'{type(self).__name__} takes away at most half of the tokens of a block, but '
-                             f'{math.prod(self.target)} of {math.prod(self.source)} shall be left: choose a larger '
-                             'ratio, or LTM, AvgPool or Random')
 
     def forward(self, tokens: Tensor, attention: Optional[Attention], history: History, keep: int,
                 class_token: bool) -> Tuple[Tensor, History]:

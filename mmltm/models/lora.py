@@ -1,7 +1,7 @@
-"""Low-rank adaptation of a backbone and its masks (LTM paper, supplement 2.2), on mmpretrain's ``LoRAModel``.
+"""Low-rank adaptation of a backbone and its mergers (LTM paper, supplement 2.2), on mmpretrain's ``LoRAModel``.
 
-Departure from that class, for which all but the low-rank weights is frozen and left out of checkpoints: masks
-learn too, and they and their statistics are saved.
+Departure from that class, for which all but the low-rank weights is frozen and left out of checkpoints: mergers
+(masks, thresholds, projections) learn too, and they and their statistics are saved.
 """
 
 from typing import Dict
@@ -9,15 +9,16 @@ from typing import Dict
 from mmpretrain.models.peft import LoRAModel
 from torch import Tensor, nn
 
-from mmltm.merging import LTM
 from mmltm.registry import MODELS
+
+from .merging_modules import merging_modules
 
 
 @MODELS.register_module()
 class LTMLoRAModel(LoRAModel):
-    """A backbone of which low-rank weights and masks learn, and nothing else.
+    """A backbone of which low-rank weights and token mergers learn, and nothing else.
 
-    Its checkpoints hold low-rank weights, masks and their statistics: a test needs the weights below them too,
+    Its checkpoints hold low-rank weights, mergers and their statistics: a test needs the weights below them too,
     which ``init_cfg`` of ``module`` names.
 
     Args:
@@ -27,15 +28,12 @@ class LTMLoRAModel(LoRAModel):
 
     def _set_lora_trainable(self) -> None:
         super()._set_lora_trainable()
-        for mask in self._masks().values():
-            mask.logits.requires_grad_(True)
-
-    def _masks(self) -> Dict[str, LTM]:
-        return {name: module for name, module in self.named_modules() if isinstance(module, LTM)}
+        for merger in merging_modules(self).values():
+            merger.requires_grad_(True)
 
     def _register_state_dict_hooks(self) -> None:
-        """As the parent's, with masks among the keys that count."""
-        learns = ('.lora_', *(f'{name}.' for name in self._masks()))
+        """As the parent's, with mergers among the keys that count."""
+        learns = ('.lora_', *(f'{name}.' for name in merging_modules(self)))
 
         def counts(key: str) -> bool:
             return any(part in key for part in learns)

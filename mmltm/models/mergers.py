@@ -6,16 +6,11 @@ from typing import Iterable, List, Optional, Sequence, Union
 import torch.nn as nn
 from mmengine.registry import Registry
 
-from mmltm.merging import LTM, check_ratios, window_schedule
-from mmltm.merging.evit import EViT
+from mmltm.merging import (LTM, LTMP, AvgPool, EViT, Random, SoftMerging, ToFu, ToMe, check_ratios,
+                           window_schedule)
 from mmltm.merging.grids import Grid, separate_schedule
-from mmltm.merging.ltmp import LTMP
-from mmltm.merging.pooling import AvgPool
-from mmltm.merging.random import Random
 from mmltm.merging.sequences import Detour, SequenceMerger
-from mmltm.merging.soft import WINDOWS, SoftMerging
-from mmltm.merging.tofu import ToFu
-from mmltm.merging.tome import ToMe
+from mmltm.merging.soft import WINDOWS
 
 #: Token mergers, of two kinds. A merger is built for one block.
 #:
@@ -30,8 +25,8 @@ TOKEN_MERGERS = Registry('token merger', scope='mmltm', locations=['mmltm.models
 for _merger in (LTM, AvgPool, Random, SoftMerging, ToMe, ToFu, EViT, LTMP):
     TOKEN_MERGERS.register_module(module=_merger)
 
-#: What a backbone can do for mergers that keep no grid: nothing, merge within windows for an MLP alone, let the
-#: tokens of a whole image go on, with or without a class token among them.
+#: What a backbone can do for mergers that keep no grid: nothing, merge within windows for an MLP alone, let all
+#: tokens of a sequence go on, with or without a class token among them.
 SEQUENCES = ('none', 'windows', 'tokens', 'class_token')
 
 
@@ -78,7 +73,8 @@ def build_mergers(merger: Optional[dict],
                   depths: Sequence[int],
                   embed_dims: Sequence[int],
                   progressive: bool = True,
-                  sequences: str = 'none') -> List[nn.ModuleList]:
+                  sequences: str = 'none',
+                  mlp_ratios: Optional[Sequence[float]] = None) -> List[nn.ModuleList]:
     """A merger for every block of every merging stage; identities where a block keeps its tokens.
 
     The base window starts afresh in every stage, whose first block sees the stage's full grid.
@@ -96,10 +92,12 @@ def build_mergers(merger: Optional[dict],
             because the one before has brought all tokens back. Defaults to True.
         sequences (str): What the backbone can do for mergers that keep no grid, one of :data:`SEQUENCES`. In windows,
             these see the full grid in every block. Defaults to 'none'.
+        mlp_ratios (Sequence[float], optional): Hidden channels of every stage's MLPs over its channels, for mergers
+            that count operations. Defaults to 4 in all stages.
 
     Raises:
-        ValueError: For an unknown type or one that the backbone cannot use, or ratios outside (0, 1] or of the wrong
-            number.
+        ValueError: For an unknown type or one that the backbone cannot use, or ratios outside (0, 1], of the wrong
+            number, or smaller than a block can attain.
     """
     if merger is None:
         return [nn.ModuleList(nn.Identity() for _ in range(depth)) for depth in depths]
@@ -111,11 +109,12 @@ def build_mergers(merger: Optional[dict],
     if merger_type is SoftMerging:
         plan = _plan_positions(merger, depths, progressive)
     elif merger_type is LTMP:
-        plan = _plan_alike(depths, ratio=_pop_budget(merger))
+        plan = _plan_budget(merger, depths, mlp_ratios or [4.] * len(depths))
     elif 'r' in merger:
-        plan = _plan_alike(depths, r=_pop_r(merger, sequences))
+        r = _pop_r(merger, sequences)
+        plan = [[dict(r=r) if r else None] * depth for depth in depths]
     else:
-        plan = _plan_ratios(merger, depths, progressive and (keeps_grid or sequences != 'windows'))
+        plan = _plan_ratios(merger, merger_type, depths, progressive and (keeps_grid or sequences != 'windows'))
 
     stages, index, first = [], 0, True
     for blocks, channels in zip(plan, embed_dims):
@@ -174,10 +173,14 @@ def _by_stage(blocks: Iterable[Optional[dict]], depths: Sequence[int]) -> Plan:
     return [list(islice(blocks, depth)) for depth in depths]
 
 
-def _plan_alike(depths: Sequence[int], **arguments) -> Plan:
-    """Arguments that are the same for all blocks; none merges if they ask for no change."""
-    block = None if arguments in (dict(r=0), dict(ratio=1.0)) else arguments
-    return _by_stage([block] * sum(depths), depths)
+def _plan_budget(merger: dict, depths: Sequence[int], mlp_ratios: Sequence[float]) -> Plan:
+    """The share of operations that all blocks together keep, and what each block's MLP takes of them."""
+    ratio = merger.pop('ratio')
+    if isinstance(ratio, (list, tuple)):
+        raise ValueError(f'ratio={ratio}: LTMP learns what each block keeps, so give one number for all')
+    ratio, = check_ratios(ratio, 1)
+    return [[dict(ratio=ratio, mlp_ratio=mlp_ratio) if ratio < 1 else None] * depth
+            for depth, mlp_ratio in zip(depths, mlp_ratios)]
 
 
 def _plan_positions(merger: dict, depths: Sequence[int], progressive: bool) -> Plan:
@@ -196,9 +199,13 @@ def _plan_positions(merger: dict, depths: Sequence[int], progressive: bool) -> P
     return _by_stage((block if index in positions else None for index in range(count)), depths)
 
 
-def _plan_ratios(merger: dict, depths: Sequence[int], progressive: bool) -> Plan:
+def _plan_ratios(merger: dict, merger_type: type, depths: Sequence[int], progressive: bool) -> Plan:
     """Base window before and after every block's merge, from the share of tokens that each block keeps."""
-    ratios = check_ratios(merger.pop('ratio'), sum(depths))
+    ratios, keeps_grid = check_ratios(merger.pop('ratio'), sum(depths)), not issubclass(merger_type, SequenceMerger)
+    if not keeps_grid and min(ratios) < merger_type.least_share:
+        raise ValueError(f'merger {merger_type.__name__} leaves at least {merger_type.least_share:.3g} of the tokens of '
+                         f'a block, but {min(ratios):.3g} shall be left: choose a larger ratio, or LTM, AvgPool or '
+                         'Random')
     window = window_sides(merger.pop('window', 7))
     rounding = merger.pop('rounding', 'nearest' if progressive else 'area')
     if progressive:
@@ -208,15 +215,9 @@ def _plan_ratios(merger: dict, depths: Sequence[int], progressive: bool) -> Plan
             pairs += zip(grids, grids[1:])
     else:
         pairs = [(window, target) for target in separate_schedule(window, ratios, rounding)]
-    return _by_stage((None if source == target else dict(source=source, target=target) for source, target in pairs),
-                     depths)
-
-
-def _pop_budget(merger: dict) -> float:
-    ratio = merger.pop('ratio')
-    if isinstance(ratio, (list, tuple)):
-        raise ValueError(f'ratio={ratio}: LTMP learns what each block keeps, so give one number for all')
-    return check_ratios(ratio, 1)[0]
+    # A merger that keeps no grid may have to make good what the blocks before could not take away.
+    return _by_stage((None if source == target and (keeps_grid or ratio == 1) else dict(source=source, target=target)
+                      for (source, target), ratio in zip(pairs, ratios)), depths)
 
 
 def _pop_r(merger: dict, sequences: str) -> int:

@@ -1,6 +1,7 @@
 """Cost of models: multiply-accumulates and time, of a whole network or of its backbone, without any data set."""
 
 import copy
+import math
 import statistics
 import time
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
@@ -16,6 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmltm.registry import MODELS
 
 Shape = Tuple[int, int]
+
+#: Counted rounds below which a limit of time does not go: quartiles of fewer say nothing.
+FEWEST_ROUNDS = 3
 
 
 def build_model(model_cfg: dict, scope: str) -> nn.Module:
@@ -105,7 +109,7 @@ class Timing(NamedTuple):
 
 
 def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup: int, device: torch.device,
-                     progress: Callable[[], None] = lambda: None) -> List[Timing]:
+                     progress: Callable[[], None] = lambda: None, max_seconds: float = math.inf) -> List[Timing]:
     """Time several calls in turn, each once a round, in an order that reverses from round to round.
 
     Args:
@@ -114,11 +118,15 @@ def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup:
         warmup (int): Rounds before that, not counted.
         device (torch.device): Where the calls run; on CUDA events measure the device's own time.
         progress (Callable): Called after every round.
+        max_seconds (float): After so long no round begins, but :data:`FEWEST_ROUNDS` are counted all the same.
     """
     seconds: List[List[float]] = [[] for _ in calls]
     order = list(range(len(calls)))
+    end = time.perf_counter() + max_seconds
     with torch.inference_mode():
         for index in range(warmup + rounds):
+            if index >= warmup + FEWEST_ROUNDS and time.perf_counter() > end:
+                break
             for candidate in order if index % 2 else reversed(order):
                 elapsed = _time_once(calls[candidate], device)
                 if index >= warmup:

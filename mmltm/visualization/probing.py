@@ -24,33 +24,41 @@ class ProbedMerge:
 
     Args:
         reduce (callable): Patch tokens, (B, N, C), to merged ones, (B, P, C).
-        tokens (Tensor): (B, N, C), what was reduced.
+        tokens (Tensor): (B A, N, C), what was reduced.
         grid (tuple): That the N tokens lie on.
         merged_grid (tuple, optional): That the P tokens lie on. Defaults to a row of them.
+        groups (int): A, the sequences of an image, the first of which is looked at. Defaults to 1.
+
+    Attributes:
+        merged (Tensor): (B, P, C), what was left of the first sequences.
     """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor], tokens: Tensor, grid: Grid,
-                 merged_grid: Optional[Grid] = None) -> None:
-        self._reduce, self._tokens = reduce, tokens.detach().float()
+                 merged_grid: Optional[Grid] = None, groups: int = 1) -> None:
+        self._reduce, self._tokens, self.groups = reduce, tokens.detach().float(), groups
         with torch.no_grad():
-            self.merged = reduce(self._tokens)
+            self.merged = reduce(self._tokens)[::groups]
         self.grid, self.merged_grid = grid, merged_grid or (1, self.merged.shape[1])
 
     def merge(self, x: Tensor) -> Tensor:
         """G^T x: (B, C, H, W) to (B, C, H', W')."""
-        probed = torch.cat((self._tokens, SCALE * map_to_tokens(x)), dim=2)
-        return tokens_to_map(self._reduce(probed)[..., self._tokens.shape[2]:] / SCALE, self.merged_grid)
+        probes = map_to_tokens(x).repeat_interleave(self.groups, 0)
+        probed = torch.cat((self._tokens, SCALE * probes), dim=2)
+        return tokens_to_map(self._reduce(probed)[::self.groups, :, self._tokens.shape[2]:] / SCALE, self.merged_grid)
 
 
-def probe_sequence(merger: SequenceMerger, call: Dict[str, Any], grid: Grid) -> ProbedMerge:
+def probe_sequence(merger: SequenceMerger, call: Dict[str, Any], grid: Grid, groups: int = 1) -> ProbedMerge:
     """What a merger did in one call.
 
     Args:
         merger (SequenceMerger): Any.
         call (dict): Arguments of the call, by name.
         grid (tuple): That the patch tokens lay on.
+        groups (int): Sequences of an image. Defaults to 1.
     """
     extra, patches = call['tokens'].float().tensor_split([int(call['class_token'])], dim=1)
+    # No one asks for the way back, and tokens that have left lack the channels of the probe.
+    call = {**call, 'history': call['history']._replace(source=None, left=None)}
 
     def reduce(x: Tensor) -> Tensor:
         # The class token takes no part; what channels it has beyond its own does not matter.
@@ -59,7 +67,7 @@ def probe_sequence(merger: SequenceMerger, call: Dict[str, Any], grid: Grid) -> 
         reduced, _ = merger.forward(**{**call, 'tokens': torch.cat((first, x), 1)})
         return reduced[:, extra.shape[1]:]
 
-    return ProbedMerge(reduce, patches, grid)
+    return ProbedMerge(reduce, patches, grid, groups=groups)
 
 
 def probe_detour(detour: SequenceDetour, x: Tensor) -> ProbedMerge:

@@ -26,6 +26,8 @@ class RecordedMerge(NamedTuple):
         composition (Composition): From the full grid of the stage to what the block leaves of it.
         likeness (Tensor): (B, P), cosine of each merged token and the mean of the image's tokens that enter the
             merger.
+
+    Where an image has several sequences that merge without a grid (MobileViT), it is about the first of them.
     """
     name: str
     composition: Composition
@@ -61,6 +63,7 @@ class MergeRecorder:
         self.backbone = getattr(model, 'backbone', model)
         self.merges: List[RecordedMerge] = []
         self.input_size: Optional[Tuple[int, int]] = None
+        self._batch = 0
         self._handles: list = []
         self._mergers = _find_mergers(self.backbone)
         if not self._mergers:
@@ -87,7 +90,7 @@ class MergeRecorder:
         self._handles = []
 
     def _begin(self, module: nn.Module, args: tuple) -> None:
-        self.merges, self.input_size = [], tuple(args[0].shape[-2:])
+        self.merges, self._batch, self.input_size = [], len(args[0]), tuple(args[0].shape[-2:])
 
     @torch.no_grad()
     def _record(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Tuple[Any, Any]) -> None:
@@ -99,8 +102,8 @@ class MergeRecorder:
             call.apply_defaults()
             count = x.shape[1] - call.arguments['class_token']
             grid = _grid_of(count, self.input_size) if before is None else before.merged_grid
-            operator = probe_sequence(module, call.arguments, grid)
-            tokens, merged = x[:, -count:].mT, operator.merged.mT
+            operator = probe_sequence(module, call.arguments, grid, len(x) // self._batch)
+            tokens, merged = x[::operator.groups, -count:].mT, operator.merged.mT
         else:
             operator = probe_detour(output[0], x) if isinstance(module, Detour) else output[0]
             if operator is None:
@@ -110,7 +113,7 @@ class MergeRecorder:
         if before is not None and before.merged_grid == tuple(operator.grid):
             composition = before.then(operator)
         else:
-            composition = Composition([operator], len(x), x.device)
+            composition = Composition([operator], self._batch, x.device)
         self.merges.append(RecordedMerge(name, composition, likeness))
 
 

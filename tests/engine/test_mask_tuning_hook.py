@@ -1,6 +1,7 @@
 """The paper's fine-tuning: masks learn, all else stays to the bit."""
 
 import pytest
+import torch
 from small_runs import classifier, runner
 
 from mmltm.utils.errors import UserError
@@ -36,3 +37,28 @@ def test_a_model_without_masks_is_refused(tmp_path):
         with pytest.raises(UserError, match='MaskTuningHook: no mask to tune'):
             runner(tmp_path / str(index), model=model, hooks=[TUNING]).train()
 
+
+@pytest.mark.parametrize('merger, names', [
+    (dict(type='SoftMerging', p=2), ('.query.weight', '.key.weight')),
+    (dict(type='LTM', ratio=0.5), ('.logits', ))])
+@pytest.mark.parametrize('norms', [False, True])
+def test_all_that_mergers_learn_and_norms_if_asked_for(tmp_path, merger, names, norms):
+    arch = [['mobilenetv2', 8, 2, 1, 2], ['mobilevit', 8, 1, 16, 32, 2, 2], ['mobilenetv2', 8, 1, 1, 2]]
+    model = classifier()
+    model['backbone'] = dict(type='mmltm.LTMMobileViT', arch=arch, stem_channels=8, out_indices=(2, ), merger=merger)
+    model['head']['in_channels'] = 32
+    run = runner(tmp_path, model=model, hooks=[dict(TUNING, norms=norms)], epochs=1)
+    run.train()
+    learning = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+    mergers = {name for name in learning if '.mergers.' in name}
+    assert mergers and all(name.endswith(names) for name in mergers)
+    layers = {name for name, module in run.model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
+    assert len(layers) == 5, 'two a block, and one of the stage'
+    expected = {f'{name}.{key}' for name in layers for key in ('weight', 'bias')} if norms else set()
+    assert learning - mergers == expected
+    assert not any(module.training for name, module in run.model.named_modules() if name in layers)
+
+
+def test_norms_need_layer_normalisation(tmp_path):
+    with pytest.raises(UserError, match='norms=True, but no merging stage'):
+        runner(tmp_path, model=classifier(), hooks=[dict(TUNING, norms=True)]).train()

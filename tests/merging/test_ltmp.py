@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from mmltm.merging.ltmp import LTMP, budget_loss, match_kept, operations_share, soft_step
+from mmltm.merging.ltmp import LTMP, budget_loss, match_kept, operations, soft_step
 from mmltm.merging.sequences import Attention, History
 from mmltm.merging.tome import bipartite_matching
 
@@ -57,17 +57,18 @@ def test_at_the_start_nothing_happens():
         assert (history.weights == 1).all() if mode else history.weights is None
 
 
+@pytest.mark.parametrize('class_token', [True, False])
 @pytest.mark.parametrize('batch', [1, 3])
-def test_evaluation_drops_what_training_masks(batch):
+def test_evaluation_drops_what_training_masks(batch, class_token):
     """The tokens that are left are those that training does not mask, and the way back is the same."""
     torch.manual_seed(0)
     x = torch.randn(batch, 21, 4, dtype=torch.float64)
     attention, merger = attention_of(x), merger_of(0.6, 0.8)
-    masked, training = merger(x, attention, History.whole(x))
+    masked, training = merger(x, attention, History.whole(x), class_token=class_token)
     share = merger.share
-    left, history = merger.eval()(x, attention, History.whole(x))
+    left, history = merger.eval()(x, attention, History.whole(x), class_token=class_token)
     kept = training.weights > 0
-    assert left.shape[1] == kept.sum(1).max() < 21 and kept[:, 0].all()
+    assert left.shape[1] == kept.sum(1).max() < 21 and (kept[:, 0].all() or not class_token)
     torch.testing.assert_close(share, kept.float().mean())
     assert share == merger.share
     weights = torch.ones(left.shape[:2]) if history.weights is None else history.weights
@@ -102,11 +103,48 @@ def test_one_image_token_by_token():
         torch.testing.assert_close(back[token], means[group] + (group in left))
 
 
-def test_gradients_reach_both_thresholds():
+@pytest.mark.parametrize('mode', [True, False])
+def test_without_a_class_token_the_most_important_one_stays(mode):
+    torch.manual_seed(0)
+    x = torch.randn(3, 12, 4)
+    attention = attention_of(x)
+    best = attention.scores.mean(1).sum(1).argmax(1)
+    merger = merger_of(prune=100.).train(mode)
+    history = merger(x, attention, History.whole(x), class_token=False)[1]
+    assert torch.equal(history.present.nonzero()[:, 1], best)
+    assert merger.share.item() == pytest.approx(1 / 12)
+    # Two equal tokens: one of them merges, and nothing is left that could.
+    x = torch.ones(1, 2, 4)
+    for _ in range(2):
+        tokens, history = merger_of(0.5, 100.).eval()(x, attention_of(x), History.whole(x), class_token=False)
+        assert tokens.shape[1] == 1
+        x = tokens
+
+
+def test_the_way_back_says_whether_a_token_should_have_stayed():
+    """The gradient of a mask is how the token has changed since; nothing but the way back looks at it here."""
+    torch.manual_seed(0)
+    x, after = torch.randn(2, 6, 4, dtype=torch.float64), torch.randn(2, 6, 4, dtype=torch.float64)
+    stays = (torch.rand(2, 6, dtype=torch.float64) < 0.5).double().requires_grad_()
+    back = History.whole(x).dropped(x, stays).restore(after)
+    assert torch.equal(back, torch.where(stays[..., None] > 0, after, x))
+    back.sum().backward()
+    torch.testing.assert_close(stays.grad, (after - x).sum(-1))
+
+
+@pytest.mark.parametrize('class_token', [True, False])
+def test_any_token_but_a_class_token_finds_a_partner(class_token):
+    x, kept = torch.randn(1, 8, 4), torch.ones(1, 8, dtype=torch.bool)
+    best, _ = match_kept(x, kept, class_token)
+    assert best[0].isfinite().nonzero()[:, 0].tolist() == ([2, 4, 6] if class_token else [0, 2, 4, 6])
+
+
+@pytest.mark.parametrize('class_token', [True, False])
+def test_gradients_reach_both_thresholds(class_token):
     torch.manual_seed(0)
     x = torch.randn(2, 15, 4)
     merger = merger_of(0.5, 0.8)
-    tokens, history = merger(x, attention_of(x), History.whole(x))
+    tokens, history = merger(x, attention_of(x), History.whole(x), class_token=class_token)
     (tokens * torch.randn_like(tokens) * history.weights[..., None]).sum().backward()
     for threshold in merger.parameters():
         assert threshold.grad.isfinite() and threshold.grad != 0
@@ -117,23 +155,42 @@ def test_operations_as_the_paper_counts_them():
     shares, n, d = [0.9, 0.5, 0.2], 50, 24
     total, before = 0, 1.0
     for share in shares:
-        total += (2 * before * n * d**2 + (before * n)**2 * d + 4 * share * n * d**2) / (6 * n * d**2 + n**2 * d)
+        total += 4 * before * n * d**2 + 2 * (before * n)**2 * d + 8 * share * n * d**2
         before = share
-    torch.testing.assert_close(operations_share(torch.tensor(shares), n, d), torch.tensor(total / 3))
-    torch.testing.assert_close(operations_share(torch.ones(3), n, d), torch.tensor(1.))
+    torch.testing.assert_close(operations(torch.tensor(shares), n, d), torch.tensor(total))
+    torch.testing.assert_close(operations(torch.ones(3), n, d), torch.tensor(3. * (12 * n * d**2 + 2 * n**2 * d)))
+    torch.testing.assert_close(operations(torch.ones(1), n, d, 2.), torch.tensor(8. * n * d**2 + 2 * n**2 * d))
+
+
+def test_budget_is_that_of_all_stages_together():
+    """Stages of 15 and 9 tokens, 4 and 8 channels, MLPs twice and four times as wide; one block without a merger."""
+    first, second = merger_of(0.5, 0.8, mlp_ratio=2.), merger_of(0.5, 0.8)
+    for merger, shape in ((first, (2, 15, 4)), (second, (2, 9, 8))):
+        x = torch.randn(shape)
+        merger(x, attention_of(x), History.whole(x), class_token=False)
+    model = torch.nn.ModuleDict(dict(
+        a=torch.nn.ModuleList([first]), b=torch.nn.ModuleList([second, torch.nn.Identity()])))
+    one, two = first.share.detach(), second.share.detach().repeat(2)
+    left = operations(one[None], 15, 4, 2.) + operations(two, 9, 8)
+    full = operations(torch.ones(1), 15, 4, 2.) + operations(torch.ones(2), 9, 8)
+    loss = budget_loss(model)
+    torch.testing.assert_close(loss.detach(), (left / full - 0.6).square())
+    loss.backward()
+    assert all(threshold.grad != 0 for threshold in model.parameters())
 
 
 def test_budget_pulls_thresholds_towards_fewer_tokens():
     x = torch.randn(2, 15, 4)
     merger = merger_of(0.5, 0.8)
-    model = torch.nn.ModuleList([merger])
+    model = torch.nn.ModuleList([merger, torch.nn.Identity()])
     with pytest.raises(ValueError, match='has seen none'):
         budget_loss(model)
     merger.ratio = 0.01
     merger(x, attention_of(x), History.whole(x))
     share = merger.share.detach()
     loss = budget_loss(model)
-    torch.testing.assert_close(loss.detach(), (operations_share(share.repeat(2), 15, 4) - 0.01).square())
+    quotient = operations(share.repeat(2), 15, 4) / operations(torch.ones(2), 15, 4)
+    torch.testing.assert_close(loss.detach(), (quotient - 0.01).square())
     loss.backward()
     # Descent lowers the similarity from which tokens merge, and raises the importance below which they leave.
     assert merger.merge_threshold.grad > 0 > merger.prune_threshold.grad

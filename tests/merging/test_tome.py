@@ -115,10 +115,11 @@ def test_as_many_tokens_leave_as_are_asked():
     assert ToMe(r=5).remaining(49, (7, 7)) == (44, (7, 7)) and ToMe(r=60).remaining(49, (7, 7)) == (1, (7, 7))
 
 
-def test_more_than_half_cannot_leave():
-    ToMe((7, 7), (5, 5)), ToMe((1, 2), (1, 1)), ToMe((7, 7), (4, 6))
-    with pytest.raises(ValueError, match='at most half.*9 of 49'):
-        ToMe((7, 7), (3, 3))
+@pytest.mark.parametrize('count, keep, left', [(49, 24, 25), (16, 8, 8), (16, 4, 8), (2, 1, 1), (1, 1, 1)])
+def test_at_most_half_leave(count, keep, left):
+    x = torch.randn(2, count, 3)
+    merged, history = ToMe((7, 7), (4, 6))(x, keys(x), History.whole(x), keep, False)
+    assert merged.shape == (2, left, 3) and (history.sizes.sum(1) == count).all()
 
 
 def test_without_the_way_back():

@@ -1,6 +1,8 @@
 """All token mergers on all backbones that can use them."""
 
 import copy
+import math
+from itertools import islice
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mmpretrain.models.backbones import VisionTransformer
 from torch import nn
 
 from mmltm.merging.ltmp import budget_loss
+from mmltm.merging.sequences import History
 from mmltm.models import TOKEN_MERGERS, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
 from mmltm.models.backbones.common import attend, attend_weighted
 
@@ -27,14 +30,14 @@ MERGERS = dict(
     EViT=dict(ratio=0.6),
     LTMP=dict(ratio=0.6, merge_threshold=0.9, prune_threshold=0.9))
 IMPOSSIBLE = {('ToMe', 'efficientvit'), ('ToFu', 'efficientvit')} | {
-    (merger, backbone) for merger in ('EViT', 'LTMP') for backbone in ('swin', 'mobilevit', 'efficientvit')}
+    ('EViT', 'mobilevit'), *((merger, backbone) for merger in ('EViT', 'LTMP') for backbone in ('swin', 'efficientvit'))}
 PAIRS = [(merger, backbone) for merger in MERGERS for backbone in BACKBONES]
 
 
 def build(backbone, merger=None, **kwargs):
     torch.manual_seed(0)
     type_, arguments = BACKBONES[backbone]
-    config = None if merger is None else dict(type=merger, **MERGERS[merger])
+    config = dict(type=merger, **MERGERS[merger]) if isinstance(merger, str) else merger
     return type_(**{**arguments, 'merger': config, **kwargs})
 
 
@@ -76,10 +79,10 @@ def test_impossible_pairs_are_refused_in_one_line(merger, backbone):
     assert {name for name in MERGERS if (name, backbone) not in IMPOSSIBLE} == {*named} - {'LTM'}
 
 
-@pytest.mark.parametrize('merger', ['EViT', 'LTMP'])
-def test_class_tokens_are_asked_for(merger):
-    with pytest.raises(ValueError, match=f'merger {merger} needs a class token'):
-        build('vit', merger, with_cls_token=False)
+def test_class_tokens_are_asked_for():
+    with pytest.raises(ValueError, match='merger EViT needs a class token'):
+        build('vit', 'EViT', with_cls_token=False)
+    assert build('vit', 'LTMP', with_cls_token=False)(torch.randn(1, 3, 64, 64))[0].isfinite().all()
 
 
 @torch.no_grad()
@@ -126,8 +129,8 @@ def test_tokens_with_weights_attend_as_so_many_copies():
 def counts_of(model, x):
     """Tokens that the MLP of every layer sees."""
     counts = []
-    handles = [layer.ffn.register_forward_pre_hook(lambda module, args: counts.append(args[0].shape[1]))
-               for layer in model.layers]
+    handles = [layer.register_forward_pre_hook(lambda module, args: counts.append(args[0].shape[1]))
+               for name, layer in model.named_modules() if name.endswith('.ffn')]
     with torch.no_grad():
         model.eval()(x)
     for handle in handles:
@@ -142,6 +145,42 @@ def test_all_mergers_leave_as_many_tokens_as_ltm(merger, size):
     theirs = counts_of(build_vit(ratio=0.6), x)
     assert counts_of(build_vit(merger=dict(type=merger, ratio=0.6)), x) == theirs
     assert theirs[-1] < theirs[0] <= 1 + size[0] * size[1] // 256
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('merger', ['ToMe', 'ToFu'])
+@pytest.mark.parametrize('ratio, size', [(0.7, (256, 256)), (0.7, (130, 97)), (0.5, (128, 128)), (0.5, (224, 320))])
+def test_every_stage_leaves_as_many_tokens_as_ltm(merger, ratio, size):
+    """Or half of what a block sees, if LTM leaves less, until the blocks behind have caught up."""
+    x, depths = torch.randn(1, 3, *size), (2, 4, 3)
+    theirs = iter(counts_of(build('mobilevit', ratio=ratio, restore='stage'), x))
+    expected = []
+    for stage, depth in enumerate(depths):
+        left = math.prod(-(-side // (16 << stage)) for side in size)
+        for wanted in islice(theirs, depth):
+            left = min(left, max(wanted, left - left // 2))
+            expected.append(left)
+    model = build('mobilevit', merger=dict(type=merger, ratio=ratio), restore='none')
+    assert counts_of(model, x) == expected
+    assert model(x)[-1].shape == build('mobilevit').eval()(x)[-1].shape
+
+
+@torch.no_grad()
+def test_later_layers_of_a_stage_attend_by_size():
+    """A block of MobileViT by hand: two layers, ToMe in each, and copies at the end."""
+    model = build('mobilevit', dict(type='ToMe', ratio=0.7)).eval()
+    block = model.layers[2][1]
+    x = torch.randn(2, 48, 28, 28)
+    tokens, grid = block.unfold(block.local_rep(x))
+    assert tokens.shape[:2] == (8, 196)
+    history = History.whole(tokens)
+    for index, (layer, keep) in enumerate(zip(block.global_rep, (144, 100))):
+        tokens, attention = attend_weighted(layer, tokens, history.sizes if index else None, False)
+        tokens, history = block.mergers[index](tokens, attention, history, keep, False)
+        tokens = layer.ffn(layer.ln2(tokens), identity=tokens)
+    assert tokens.shape[1] == 100 and history.sizes.max() > 1
+    full = block.fold(block.global_rep[-1](history.restore(tokens)), grid, (28, 28))
+    torch.testing.assert_close(block(x)[0], block.fuse(x, full))
 
 
 @pytest.mark.parametrize('merger', ['ToMe', 'ToFu', 'EViT'])
@@ -190,19 +229,28 @@ def test_thresholds_shorten_single_images():
         torch.testing.assert_close(model(image[None])[0][0], output, atol=1e-4, rtol=1e-4)
 
 
-def test_masked_training_is_evaluation():
-    """Without dropout, masks give the outputs that dropping gives."""
-    model = build('vit', 'LTMP')
+@pytest.mark.parametrize('backbone', ['vit', 'mobilevit'])
+def test_masked_training_is_evaluation(backbone):
+    """Without dropout and batch statistics, masks give the outputs that dropping gives."""
+    model = build(backbone, 'LTMP').eval()
+    mergers = [module for module in model.modules() if isinstance(module, TOKEN_MERGERS.get('LTMP'))]
     x = torch.randn(2, 3, 112, 112)
-    masked = model(x)[0]
-    assert budget_loss(model).requires_grad
-    torch.testing.assert_close(model.eval()(x)[0], masked, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        left, counts = model(x)[0], counts_of(model, x)
+        assert counts[-1] < counts[0] < 196
+    for merger in mergers:
+        merger.train()
+    torch.testing.assert_close(model(x)[0], left, atol=1e-4, rtol=1e-4)
+    loss = budget_loss(model)
+    assert loss.requires_grad and loss > 0
 
 
-def test_thresholds_learn_to_keep_to_the_budget():
-    model = build_vit(merger=dict(type='LTMP', ratio=0.6))
-    optimizer = torch.optim.Adam(model.mergers.parameters(), lr=0.05)
-    x = torch.randn(2, 3, 112, 112)
+@pytest.mark.parametrize('backbone', ['vit', 'mobilevit'])
+def test_thresholds_learn_to_keep_to_the_budget(backbone):
+    model = build(backbone, merger=dict(type='LTMP', ratio=0.6))
+    thresholds = [parameter for name, parameter in model.named_parameters() if 'mergers.' in name]
+    optimizer = torch.optim.Adam(thresholds, lr=0.05)
+    x = torch.randn(2, 3, 80, 80)
     for _ in range(40):
         optimizer.zero_grad()
         model(x)
@@ -210,14 +258,15 @@ def test_thresholds_learn_to_keep_to_the_budget():
         loss.backward()
         optimizer.step()
     assert loss < 0.1**2
-    assert counts_of(model, x)[-1] < 40
+    assert sum(counts_of(model, x)) < 0.8 * sum(counts_of(build(backbone), x))
 
 
-@pytest.mark.parametrize('merger', ['ToMe', 'EViT', 'LTMP'])
-def test_recomputed_activations_change_no_gradient(merger):
+@pytest.mark.parametrize('merger, backbone', [
+    ('ToMe', 'vit'), ('EViT', 'vit'), ('LTMP', 'vit'), ('ToMe', 'mobilevit'), ('LTMP', 'mobilevit')])
+def test_recomputed_activations_change_no_gradient(merger, backbone):
     grads = []
     for with_cp in (False, True):
-        model = build('vit', merger, with_cp=with_cp)
+        model = build(backbone, merger, with_cp=with_cp)
         torch.manual_seed(1)
         model(torch.randn(2, 3, 96, 64, requires_grad=True))[0].square().mean().backward()
         grads.append([parameter.grad for parameter in model.parameters()])
@@ -231,7 +280,7 @@ def test_recomputed_activations_change_no_gradient(merger):
     (dict(merger=dict(type='AvgPool', r=3)), 'AvgPool.*no number of tokens.*r=3'),
     (dict(merger=dict(type='LTMP', r=3, ratio=0.5)), 'LTMP.*no number of tokens.*r=3'),
     (dict(merger=dict(type='ToMe', r=3), restore='none', out_type='featmap'), 'ToMe.*keeps no grid.*featmap'),
-    (dict(merger=dict(type='ToMe', ratio=[0.3] * 6)), 'at most half'),
+    (dict(merger=dict(type='ToMe', ratio=[0.3] * 6)), 'ToMe leaves at least 0.5.*0.3'),
     (dict(merger=dict(type='LTMP', ratio=[0.5] * 6)), 'LTMP.*one number'),
     (dict(merger=dict(type='LTMP', ratio=1.5)), r'\(0, 1\].*1.5'),
     (dict(merger=dict(type='SoftMerging', ratio=0.5)), 'p .2 or 4.'),

@@ -122,6 +122,29 @@ def test_mergers_of_every_type_can_be_drawn():
             assert shown.weights.max() > 0 and shown.groups.max() < merge.composition.merged_grid[1] * 12
 
 
+def test_pixels_of_patches_that_merge_on_their_own_show_the_first():
+    """The groups of each image against where the tokens of its first sequence went."""
+    model, histories = LTMMobileViT('xx_small', merger=dict(type='ToMe', ratio=0.7)), []
+    for merger in (merger for layer in model.layers[2:] for merger in layer[1].mergers):
+        merger.register_forward_hook(lambda module, args, output: histories.append(output[1]))
+    torch.manual_seed(0)
+    with MergeRecorder(model.eval()) as recorder, torch.no_grad():
+        model(torch.randn(2, 3, 64, 96))
+    recorded = recorder.merges
+    assert [merge.composition.grid for merge in recorded] == [(4, 6)] * 2 + [(2, 3)] * 4 + [(1, 2)] * 3
+    for merge, history in zip(recorded, histories):
+        for image in (0, 1):
+            groups = merge.composition.groups(image).flatten()
+            assert torch.equal(groups, history.source[4 * image])
+            assert view(merge, image, groups=True).weights.max() > 0
+
+
+def test_thresholds_are_recorded_where_tokens_come_back():
+    model = LTMMobileViT('xx_small', merger=dict(type='LTMP', ratio=0.7, merge_threshold=0.6, prune_threshold=0.9))
+    for merge in record(model):
+        assert view(merge, 1, groups=True).groups.max() < merge.composition.merged_grid[1]
+
+
 def test_point_and_pruned_point():
     composition = Composition([windowed((7, 7), (7, 7), (5, 6), seed=0)])
     merge = record(vit(type='LTM'))[0]._replace(composition=composition, likeness=torch.arange(30.)[None])

@@ -1,154 +1,142 @@
-"""Latency of models with token merging against their vanilla twins, interleaved in one run."""
+"""Latency of models with token merging beside their vanilla twins and other mergers, interleaved in one run."""
 
-import json
-import platform
-from pathlib import Path
+import math
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import mmltm
+from mmltm.models.mergers import TOKEN_MERGERS
 from mmltm.utils.allocator import keep_freed_memory
+from mmltm.utils.benchmarking import SCOPES, Comparison, variants
 from mmltm.utils.cli import CfgOptions, make_parser
 from mmltm.utils.config import load_config
 from mmltm.utils.errors import UserError, run
 from mmltm.utils.preflight import check_ratio
-from mmltm.utils.profiling import build_model, count_macs, network_call, time_interleaved, vanilla_twin
+from mmltm.utils.result_file import ResultFile, config_name
 
 EXAMPLES = """examples:
-  # backbone alone, as the table of the README
-  python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py \\
-      --backbone-only --shape 320 320 --shape 800 1344 --batch-size 1 8
-  # whole detector with post-processing, bfloat16 on a GPU
-  python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py \\
-      --shape 800 1344 --device cuda --amp
+  # detectors, whole with post-processing and their backbones alone; started again, it goes on where it stopped
+  python tools/analysis_tools/benchmark.py configs/ssdlite_ltm_*_200e.py --scope network backbone \\
+      --shape 320 320 --shape 800 1344 --batch-size 1 --out results/detectors.json
+  # mergers side by side, at the config's ratio
+  python tools/analysis_tools/benchmark.py configs/ltm_vit_s_300e_in1k.py --mergers LTM ToMe ToFu --scope backbone
+  # bfloat16 or float16 on a GPU
+  python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344 --device cuda --amp
 
-Each round times every model once, vanilla first in one round and last in the next; the ratio is the median of the
+Each round times every model once, vanilla first in one round and last in the next; a ratio is the median of the
 rounds' own ratios, so a machine whose speed drifts does not bend it. On a CPU, freed memory is kept for the next call
-(see mmltm/utils/allocator.py), for both models alike.
+(see mmltm/utils/allocator.py), for all models alike. One config's models are in memory at a time.
 """
+
+KEY = ('config', 'merger', 'ratio', 'scope', 'shape', 'batch_size')
 
 
 def parse_args():
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config with a backbone of mmltm')
+    parser.add_argument('--scope', nargs='+', choices=SCOPES, default=['network'],
+                        help='what to time: the whole network with post-processing, its backbone, or both; default: '
+                        'network')
+    parser.add_argument('--mergers', nargs='+', choices=sorted(TOKEN_MERGERS.module_dict), default=[], metavar='TYPE',
+                        help="mergers to time at the same ratio, of %(choices)s; default: the config's own")
+    parser.add_argument('--ratio', type=float, metavar='R',
+                        help="share of tokens that blocks keep; default: the config's own")
     parser.add_argument('--shape', nargs=2, type=int, action='append', metavar=('H', 'W'),
                         help='input size in pixels, may be repeated; default: 224 224')
     parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 16], metavar='B', help='default: 1 16')
-    parser.add_argument('--backbone-only', action='store_true', help='time the backbone, not the whole network')
     parser.add_argument('--rounds', type=int, default=20, help='counted rounds; default: 20')
     parser.add_argument('--warmup', type=int, default=3, help='rounds not counted; default: 3')
+    parser.add_argument('--max-time', type=float, default=math.inf, metavar='S',
+                        help='begin no round of a measurement after so many seconds, as long as three are counted')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
     parser.add_argument('--amp', action='store_true', help='autocast: bfloat16 on a CPU, float16 on a GPU')
     parser.add_argument('--compile', action='store_true', help='compile all models with torch.compile')
-    parser.add_argument('--out', help='write the results to this JSON file')
+    parser.add_argument('--out', metavar='FILE.json',
+                        help='write results here, after every measurement; what the file has is not measured again')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
                         help='override settings of the configs')
     args = parser.parse_args()
     args.shape = args.shape or [(224, 224)]
-    if min(min(args.batch_size), min(map(min, args.shape)), args.rounds) < 1:
-        parser.error('batch sizes, shapes and rounds must be positive')
+    if min(*args.batch_size, *map(min, args.shape), args.rounds) < 1 or args.warmup < 0 or args.max_time <= 0:
+        parser.error('batch sizes, shapes, rounds and time must be positive')
+    if args.ratio is not None and not 0 < args.ratio <= 1:
+        parser.error('--ratio takes a number in (0, 1]')
     return args
 
 
-def candidates(args):
-    """Name and model of every config, each behind its vanilla twin."""
+def load_configs(args):
+    """Configs by the name that rows give them; what is wrong with any of them is said before time is spent."""
+    configs = {}
     for name in args.configs:
         cfg = load_config(name, args.cfg_options)
         check_ratio(cfg)
-        try:
-            vanilla = vanilla_twin(cfg)
-        except ValueError as error:
-            raise UserError(f'config {name}: {error}') from error
-        for suffix, model_cfg in (('vanilla', vanilla), ('LTM', cfg.model)):
-            torch.manual_seed(0)
-            yield f'{Path(name).stem} ({suffix})', build_model(model_cfg, cfg.default_scope)
+        stem = config_name(name)
+        if stem in configs:
+            raise UserError(f'config {name}: another one is called {stem}, too')
+        configs[stem] = cfg
+        variants(cfg, args.mergers, args.ratio)
+    return configs
 
 
-def forward(model, inputs, args):
-    """A call without arguments for one measurement."""
-    if args.backbone_only:
-        def call():
-            return model.backbone(inputs)
-    else:
-        call = network_call(model, inputs, predict=True)
-    if args.compile:
-        call = torch.compile(call)
-    if not args.amp:
-        return call
-
-    def autocast():
-        with torch.autocast(args.device):
-            return call()
-    return autocast
-
-
-def measure(args, models, console):
-    """Rows of results: one a model, shape and batch size."""
-    rows = []
-    device = torch.device(args.device)
-    with Progress(console=console, transient=True) as progress:
-        for shape in args.shape:
-            for batch in args.batch_size:
-                inputs = torch.randn(batch, 3, *shape, device=device)
-                task = progress.add_task(f'{batch} x {shape[0]} x {shape[1]}', total=args.rounds + args.warmup)
-                timings = time_interleaved(
-                    [forward(model, inputs, args) for _, model in models], args.rounds, args.warmup, device,
-                    lambda: progress.advance(task))
-                macs = [count(model, inputs[:1], args.backbone_only) for _, model in models]
-                for index, ((name, _), timing) in enumerate(zip(models, timings)):
-                    vanilla = index - index % 2
-                    ratio = timing.ratio_to(timings[vanilla])
-                    rows.append(dict(
-                        model=name, shape=list(shape), batch_size=batch, gmacs=macs[index] / 1e9,
-                        macs_ratio=macs[index] / macs[vanilla], latency_ms=1e3 * timing.median,
-                        latency_quartiles_ms=[1e3 * q for q in timing.quartiles],
-                        images_per_second=batch / timing.median,
-                        latency_ratio=ratio.median, latency_ratio_quartiles=list(ratio.quartiles)))
-    return rows
-
-
-def count(model, inputs, backbone_only):
-    module = model.backbone if backbone_only else model
-    call = (lambda: module(inputs)) if backbone_only else network_call(model, inputs)
-    return count_macs(module, call)['']
+def measure(name, cfg, args, results, progress):
+    """Adds to ``results`` what they lack of one config, whose models are gone afterwards."""
+    lines = variants(cfg, args.mergers, args.ratio)
+    todo = [dict(scope=scope, shape=list(shape), batch=batch)
+            for scope in args.scope for shape in args.shape for batch in args.batch_size
+            if not all(results.has(config=name, merger=line.merger, ratio=line.ratio, scope=scope,
+                                   shape=list(shape), batch_size=batch) for line in lines)]
+    comparison = Comparison(cfg, lines, torch.device(args.device)) if todo else None
+    for job in todo:
+        title = '{}, {scope}, {batch} x {shape[0]} x {shape[1]}'.format(name, **job)
+        task = progress.add_task(title, total=args.rounds + args.warmup)
+        rows = comparison.measure(
+            **job, rounds=args.rounds, warmup=args.warmup, progress=lambda: progress.advance(task),
+            max_seconds=args.max_time, amp=args.amp, compiled=args.compile)
+        results.add([dict(config=name, **row) for row in rows])
+        progress.remove_task(task)
 
 
 def show(rows, title, console):
     table = Table(title=title, title_justify='left')
-    for column in ('model', 'input', 'batch', 'GMACs', 'MACs ratio', 'latency, ms', 'quartiles', 'images/s',
-                   'latency ratio', 'quartiles'):
-        table.add_column(column, justify='left' if column == 'model' else 'right')
+    for column in ('config', 'merger', 'scope', 'input', 'batch', 'params, M', 'GMACs', 'to vanilla', 'latency, ms',
+                   'quartiles', 'images/s', 'to vanilla', 'quartiles', 'first merger / this'):
+        table.add_column(column, justify='left' if column in ('config', 'merger', 'scope') else 'right')
     for row in rows:
-        low, high = row['latency_quartiles_ms']
+        cells = [row['config'], row['merger'], row['scope'], '{}x{}'.format(*row['shape']), str(row['batch_size'])]
+        if 'reason' in row:
+            table.add_row(*cells)
+            continue
+        low, high = row['latency_ms_quartiles']
         ratio_low, ratio_high = row['latency_ratio_quartiles']
         table.add_row(
-            row['model'], '{}x{}'.format(*row['shape']), str(row['batch_size']), f"{row['gmacs']:.3f}",
-            f"{row['macs_ratio']:.3f}", f"{row['latency_ms']:.1f}", f'{low:.1f}-{high:.1f}',
-            f"{row['images_per_second']:.1f}", f"{row['latency_ratio']:.3f}", f'{ratio_low:.3f}-{ratio_high:.3f}')
+            *cells, f"{row['parameters_m']:.2f}", f"{row['gmacs']:.3f}", f"{row['macs_ratio']:.3f}",
+            f"{row['latency_ms']:.1f}", f'{low:.1f}-{high:.1f}', f"{row['images_per_second']:.1f}",
+            f"{row['latency_ratio']:.3f}", f'{ratio_low:.3f}-{ratio_high:.3f}',
+            '' if row['first_ratio'] is None else f"{row['first_ratio']:.3f}")
     console.print(table)
+    for config, merger, reason in sorted({(row['config'], row['merger'], row['reason'])
+                                          for row in rows if 'reason' in row}):
+        console.print(f'{config}, {merger}: {reason}')
 
 
 def main():
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    console = Console(width=160)
-    kept = not args.device.startswith('cuda') and keep_freed_memory()
-    models = [(name, model.to(args.device)) for name, model in candidates(args)]
-    dtype = 'autocast' if args.amp else 'float32'
-    where = torch.cuda.get_device_name() if args.device.startswith('cuda') else (
-        f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads')
-    setting = dict(
-        scope='backbone' if args.backbone_only else 'network with post-processing', device=args.device, hardware=where,
-        dtype=dtype, compiled=args.compile, freed_memory_kept=kept, rounds=args.rounds, torch=torch.__version__, mmltm=mmltm.__version__)
-    rows = measure(args, models, console)
-    show(rows, ', '.join(f'{key} {value}' for key, value in setting.items()), console)
-    if args.out:
-        Path(args.out).write_text(json.dumps(dict(setting=setting, rows=rows), indent=1) + '\n')
+    configs = load_configs(args)
+    console = Console(width=200)
+    device = torch.device(args.device)
+    kept = device.type != 'cuda' and keep_freed_memory()
+    results = ResultFile(args.out, 'benchmark', KEY, device, dict(
+        amp=args.amp, compiled=args.compile, freed_memory_kept=kept, cfg_options=args.cfg_options or {}))
+    with Progress(console=console, transient=True) as progress:
+        for name, cfg in progress.track(configs.items(), description='configs'):
+            measure(name, cfg, args, results, progress)
+    show([row for row in results.rows if row['config'] in configs],
+         ', '.join(f'{key} {value}' for key, value in results.setting.items()), console)
 
 
 if __name__ == '__main__':

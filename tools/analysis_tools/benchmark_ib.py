@@ -2,9 +2,7 @@
 
 import json
 import logging
-import os
 import platform
-import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +14,6 @@ from mmengine.visualization import Visualizer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from torch.profiler import ProfilerActivity, profile
 
 import mmltm
 from mmltm.engine.hooks import IBStatisticsHook, MaskTuningHook
@@ -25,6 +22,7 @@ from mmltm.models.mergers import merger_config
 from mmltm.utils.cli import CfgOptions, make_parser
 from mmltm.utils.config import load_config
 from mmltm.utils.errors import UserError, run
+from mmltm.utils.memory import peak_bytes
 from mmltm.utils.profiling import Timing, build_model
 
 EXAMPLES = """examples:
@@ -197,25 +195,6 @@ def times(call, device):
     begin = now()
     call()
     return [after - before for after, before in zip(now(), begin)]
-
-
-def peak_bytes(call, device):
-    """By how much the tensors of a call, at most, exceed those before it."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        call()
-        return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault('KINETO_LOG_LEVEL', '6')  # else the profiler writes its stages to stderr
-    # It may warn of a block of unknown size: a few numbers that a hook has kept from the step before.
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / 'trace.json'
-        profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())['traceEvents']
-    return max(event['args']['Total Allocated'] for event in events if event['name'] == '[memory]')
 
 
 def measure_time(training, rounds, warmup, progress):

@@ -1,30 +1,31 @@
-"""Multiply-accumulates and parameters of models, block by block or against their vanilla twins, without a data set."""
-
-import copy
-from pathlib import Path
+"""Multiply-accumulates and parameters of models, block by block or beside their vanilla twins, without a data set."""
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mmltm.utils.benchmarking import (
+    SCOPES, Variant, beside_vanilla, build_variant, parameters, scope_macs, variants)
 from mmltm.utils.cli import CfgOptions, make_parser
 from mmltm.utils.config import load_config
-from mmltm.utils.errors import UserError, run
+from mmltm.utils.errors import run
 from mmltm.utils.preflight import check_ratio
-from mmltm.utils.profiling import build_model, count_macs, network_call, vanilla_twin
+from mmltm.utils.result_file import ResultFile, config_name
 
 EXAMPLES = """examples:
   python tools/analysis_tools/get_flops.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344
   python tools/analysis_tools/get_flops.py mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py --depth 1
-  # several models or ratios: one line each, beside the vanilla twin
-  python tools/analysis_tools/get_flops.py configs/ltm_*_300e_in1k.py
+  # several models or ratios, or into a file: one line each, beside the vanilla twin
+  python tools/analysis_tools/get_flops.py configs/ltm_*_300e_in1k.py --out results/macs_classifiers.json
   python tools/analysis_tools/get_flops.py configs/ltm_vit_b_300e_in1k.py --ratio 0.95 0.7 0.4
 
 One multiplication and one addition are one multiply-accumulate (MAC); many papers say FLOPs for it. Convolutions and
 matrix products count, those of attention included; element-wise work, normalisation and pooling do not. A two-stage
 detector is counted with as many proposals as its configuration lets through at test time.
 """
+
+KEY = ('config', 'merger', 'ratio', 'scope', 'shape')
 
 
 def parse_args():
@@ -36,8 +37,11 @@ def parse_args():
                         'else 224 224')
     parser.add_argument('--ratio', nargs='+', type=float, metavar='R',
                         help="kept shares to count, one line each, in place of the config's own")
-    parser.add_argument('--backbone-only', action='store_true', help='count the backbone, not the whole network')
+    parser.add_argument('--scope', nargs='+', choices=SCOPES, default=['network'],
+                        help='what to count: the whole network, its backbone, or both; default: network')
     parser.add_argument('--depth', type=int, default=3, help='levels of modules to list; default: 3')
+    parser.add_argument('--out', metavar='FILE.json',
+                        help='write the lines here; what the file has is not counted again')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
                         help='override settings of the config')
     args = parser.parse_args()
@@ -51,33 +55,25 @@ def parse_args():
 def input_shape(cfg, shape):
     """Height and width: as asked for, else of the classifier's test images."""
     if shape:
-        return tuple(shape * 2 if len(shape) == 1 else shape)
+        return shape * 2 if len(shape) == 1 else shape
     loader = cfg.get('test_dataloader') or {}
     for transform in loader.get('dataset', {}).get('pipeline', []):
         if transform['type'] == 'CenterCrop':
-            return (transform['crop_size'], ) * 2
-    return 224, 224
+            return [transform['crop_size']] * 2
+    return [224, 224]
 
 
-def measure(model_cfg, cfg, shape, backbone_only):
-    """The model, or its backbone, and the count of each of its modules."""
-    model = build_model(model_cfg, cfg.default_scope)
-    inputs = torch.zeros(1, 3, *shape)
-    if backbone_only:
-        model = model.backbone
-        return model, count_macs(model, lambda: model(inputs))
-    return model, count_macs(model, network_call(model, inputs))
+def merges(cfg):
+    return bool(cfg.model.backbone.get('merger') or cfg.model.backbone.get('ratio'))
 
 
-def parameters(module):
-    return sum(p.numel() for p in module.parameters()) / 1e6
-
-
-def show_blocks(name, cfg, args, console):
+def show_blocks(name, cfg, scope, args, console):
     """One model, module by module."""
     height, width = shape = input_shape(cfg, args.shape)
-    model, macs = measure(cfg.model, cfg, shape, args.backbone_only)
-    table = Table(title=f'{name}, {height} x {width} pixels', title_justify='left')
+    model = build_variant(cfg, Variant('', None, cfg.model))
+    macs = scope_macs(model, scope, shape)
+    model = model.backbone if scope == 'backbone' else model
+    table = Table(title=f'{name}, {scope}, {height} x {width} pixels', title_justify='left')
     table.add_column('module')
     for column in ('GMACs', 'share', 'parameters, M'):
         table.add_column(column, justify='right')
@@ -91,54 +87,54 @@ def show_blocks(name, cfg, args, console):
                   f'{parameters(model):.3f} M parameters')
 
 
-def with_ratios(name, cfg, ratios):
-    """Ratio and model config of every line that a config takes in the table."""
-    if not ratios:
-        return [(None, cfg.model)]
-    backbone = cfg.model.backbone
-    if not backbone.get('merger') and backbone.get('ratio') is None:
-        raise UserError(f'config {name}: the backbone {backbone.type} merges no tokens, so --ratio says nothing')
-    lines = []
-    for ratio in ratios:
-        model = copy.deepcopy(cfg.model)
-        (model.backbone.merger if model.backbone.get('merger') else model.backbone)['ratio'] = ratio
-        lines.append((ratio, model))
-    return lines
+def count(name, cfg, args, results):
+    """Adds to ``results`` the rows of one config that they lack."""
+    shape = input_shape(cfg, args.shape)
+    if args.ratio or merges(cfg):
+        lines = [line for ratio in args.ratio or [None] for line in variants(cfg, ratio=ratio)]
+    else:
+        lines = [Variant(None, None, cfg.model)]
+    for line in lines:
+        lacking = [scope for scope in args.scope if not results.has(
+            config=name, merger=line.merger, ratio=line.ratio, scope=scope, shape=shape)]
+        model = build_variant(cfg, line) if lacking else None
+        for scope in lacking:
+            results.add([dict(
+                config=name, merger=line.merger, ratio=line.ratio, scope=scope, shape=shape,
+                parameters_m=parameters(model.backbone if scope == 'backbone' else model),
+                gmacs=scope_macs(model, scope, shape)[''] / 1e9)])
 
 
-def show_summary(configs, args, console):
+def show_summary(rows, console):
     """One line a model, beside its vanilla twin where it has one."""
     table = Table(title='multiply-accumulates (MACs) of one image', title_justify='left')
     table.add_column('model')
-    for column in ('ratio', 'pixels', 'parameters, M', 'GMACs', 'vanilla GMACs', 'quotient'):
+    for column in ('ratio', 'scope', 'pixels', 'parameters, M', 'GMACs', 'vanilla GMACs', 'quotient'):
         table.add_column(column, justify='right')
-    jobs = [(name, cfg, *line) for name, cfg in configs for line in with_ratios(name, cfg, args.ratio)]
-    vanilla = {}
-    with Progress(console=console, transient=True) as progress:
-        for name, cfg, ratio, model_cfg in progress.track(jobs, description='counting'):
-            shape = input_shape(cfg, args.shape)
-            model, macs = measure(model_cfg, cfg, shape, args.backbone_only)
-            merger = model_cfg.backbone.get('merger') or model_cfg.backbone
-            row = [Path(name).stem, str(ratio or merger.get('ratio') or ''), '{} x {}'.format(*shape),
-                   f'{parameters(model):.2f}', f"{macs[''] / 1e9:.3f}"]
-            if 'ratio' in merger:
-                if name not in vanilla:
-                    vanilla[name] = measure(vanilla_twin(cfg), cfg, shape, args.backbone_only)[1]['']
-                row += [f'{vanilla[name] / 1e9:.3f}', f"{macs[''] / vanilla[name]:.3f}"]
-            table.add_row(*row)
+    for row, vanilla in beside_vanilla(rows):
+        cells = [row['config'], str(row['ratio'] or ''), row['scope'], '{} x {}'.format(*row['shape']),
+                 f"{row['parameters_m']:.2f}", f"{row['gmacs']:.3f}"]
+        if vanilla:
+            cells += [f"{vanilla['gmacs']:.3f}", f"{row['gmacs'] / vanilla['gmacs']:.3f}"]
+        table.add_row(*cells)
     console.print(table)
 
 
 def main():
     args = parse_args()
-    console = Console(width=130)
-    configs = [(name, load_config(name, args.cfg_options)) for name in args.configs]
-    for _, cfg in configs:
+    console = Console(width=150)
+    configs = {name: load_config(name, args.cfg_options) for name in args.configs}
+    for cfg in configs.values():
         check_ratio(cfg)
-    if len(configs) == 1 and not args.ratio:
-        show_blocks(*configs[0], args, console)
-    else:
-        show_summary(configs, args, console)
+    if len(configs) == 1 and not args.ratio and not args.out:
+        for scope in args.scope:
+            show_blocks(*next(iter(configs.items())), scope, args, console)
+        return
+    results = ResultFile(args.out, 'macs', KEY, torch.device('cpu'), dict(cfg_options=args.cfg_options or {}))
+    with Progress(console=console, transient=True) as progress:
+        for name, cfg in progress.track(configs.items(), description='counting'):
+            count(config_name(name), cfg, args, results)
+    show_summary(results.rows, console)
 
 
 if __name__ == '__main__':

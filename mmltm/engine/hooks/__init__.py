@@ -1,12 +1,15 @@
 """Hooks of mmltm."""
 
+from mmltm.engine.hooks.distillation_hook import DistillationHook
+from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
 from mmltm.engine.hooks.ib_metric_hook import IBMetricHook
 from mmltm.engine.hooks.ib_statistics_hook import IBStatisticsHook
+from mmltm.engine.hooks.ltmp_budget_hook import LTMPBudgetHook
 from mmltm.engine.hooks.mask_tuning_hook import MaskTuningHook
 from mmltm.engine.hooks.merge_visualization_hook import MergeVisualizationHook
 from mmltm.engine.hooks.random_state_hook import RandomStateHook
 from mmltm.engine.hooks.skipped_images_hook import SkippedImagesHook
 from mmltm.engine.hooks.start_evaluation_hook import StartEvaluationHook
 
-__all__ = ['IBMetricHook', 'IBStatisticsHook', 'MaskTuningHook', 'MergeVisualizationHook', 'RandomStateHook',
-           'SkippedImagesHook', 'StartEvaluationHook']
+__all__ = ['DistillationHook', 'ExtraLossHook', 'IBMetricHook', 'IBStatisticsHook', 'LTMPBudgetHook', 'MaskTuningHook',
+           'MergeVisualizationHook', 'RandomStateHook', 'SkippedImagesHook', 'StartEvaluationHook']

@@ -1,4 +1,4 @@
-"""The fine-tuning set-up of the paper (section 4.1): pre-trained weights stay, only the masks learn."""
+"""The fine-tuning set-up of the paper (section 4.1): pre-trained weights stay, only the merging learns."""
 
 from typing import List
 
@@ -6,45 +6,64 @@ from mmengine.hooks import Hook
 from torch import nn
 
 from mmltm.engine.run_queries import require_unused_parameters, unwrapped_model
-from mmltm.merging import LTM
+from mmltm.models.merging_modules import learnable_parameters, merging_modules, merging_norms
 from mmltm.registry import HOOKS
 from mmltm.utils.errors import UserError
 
 
 @HOOKS.register_module()
 class MaskTuningHook(Hook):
-    """Freezes a model but for its mask logits: one switch for fine-tuning a pre-trained model.
+    """Freezes a model but for what its token mergers can learn: one switch for fine-tuning a pre-trained model.
 
-    All other parameters get no gradient, and every module outside the masks is in evaluation mode, so that
-    normalisation statistics stay, too, bit for bit, and nothing is dropped. Modules that compute losses
-    (detectors, classifiers, heads) keep their mode, because some decide by it what to compute.
+    That is mask logits of LTM, thresholds of LTMP, projections of soft merging. All other parameters get no gradient,
+    and every module outside the mergers is in evaluation mode, so that normalisation statistics stay, too, bit for
+    bit, and nothing is dropped. Modules that compute losses (detectors, classifiers, heads) keep their mode, because some
+    decide by it what to compute.
 
     Masks learn by the loss alone; add :class:`IBStatisticsHook` for the information-bottleneck step. Start
     from a checkpoint (``load_from``). With several processes set ``find_unused_parameters=True`` in the
     config: the model has been wrapped before any hook runs.
 
+    Args:
+        norms (bool): Layer normalisations in the merging stages learn, too. Weights of a trained network want smaller
+            steps than mask logits: set the optimizer's ``lr`` for them, and a ``lr_mult`` for '.mergers' in
+            ``paramwise_cfg.custom_keys``. Defaults to False.
+
     Raises:
-        UserError: The model has no mask that can learn, or its wrapper waits for a gradient of every
-            parameter.
+        UserError: The model has no merger that can learn, or, with ``norms``, no layer normalisation where it merges,
+            or its wrapper waits for a gradient of every parameter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, norms: bool = False) -> None:
+        self.norms = norms
         self._frozen: List[nn.Module] = []
 
     def before_train(self, runner) -> None:
         """Freezes the parameters."""
         model = unwrapped_model(runner)
-        masks = [module for module in model.modules() if isinstance(module, LTM)]
-        logits = {id(mask.logits) for mask in masks if mask.logits.requires_grad}
-        if not logits:
+        learning = list(learnable_parameters(model).values())
+        if not learning:
             raise UserError('MaskTuningHook: no mask to tune: the backbone needs merger=dict(type="LTM", '
-                            'ratio=...) with a ratio below 1, in a stage that is not frozen')
+                            'ratio=...), or another type that learns, with a ratio below 1, in a stage that is not '
+                            'frozen')
+        if self.norms:
+            learning += self._of_norms(model)
         require_unused_parameters(runner, 'frozen weights (MaskTuningHook)')
+        learn = set(map(id, learning))
         for parameter in model.parameters():
-            parameter.requires_grad_(id(parameter) in logits)
-        inside = {id(module) for mask in masks for module in mask.modules()}
+            parameter.requires_grad_(id(parameter) in learn)
+        inside = {id(module) for merger in merging_modules(model).values() for module in merger.modules()}
         self._frozen = [module for module in model.modules()
                         if id(module) not in inside and not hasattr(module, 'loss')]
+
+    @staticmethod
+    def _of_norms(model: nn.Module) -> List[nn.Parameter]:
+        parameters = [parameter for norm in merging_norms(model) for parameter in norm.parameters()
+                      if parameter.requires_grad]
+        if not parameters:
+            raise UserError('MaskTuningHook: norms=True, but no merging stage has a layer normalisation that is not '
+                            'frozen: leave norms out')
+        return parameters
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Sets the mode, which loops reset after the hooks of an epoch's beginning have run."""

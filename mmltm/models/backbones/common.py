@@ -1,14 +1,15 @@
 """What backbones with token merging share: OpenMMLab's conventions, and the halves of an encoder layer."""
 
-from typing import Any, Callable, Iterable, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterable, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from torch import Tensor
 
+from mmltm.merging.grids import Grid
 from mmltm.merging.operators import normalize_mask
-from mmltm.merging.sequences import Attention
+from mmltm.merging.sequences import Attention, History, SequenceMerger
 
 RESTORES = ('stage', 'none')
 
@@ -98,6 +99,25 @@ def feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
     return layer.ffn(layer.ln2(x), identity=x)
 
 
-def feed_forward_detour(layer: nn.Module, x: Tensor, operator: Any) -> Tensor:
-    """As :func:`feed_forward`, with the MLP on the tokens that an operator merges, and its update brought back."""
-    return x + operator.detour(x, lambda tokens: feed_forward(layer, tokens) - tokens)
+def encode_sequence(layer: nn.Module, merger: nn.Module, x: Tensor, history: History, nominal: Grid,
+                    class_token: bool, with_cp: bool) -> Tuple[Tensor, History, Grid]:
+    """A whole encoder layer, between whose halves a merger that keeps no grid may take tokens away.
+
+    Args:
+        layer (nn.Module): mmpretrain's ``TransformerEncoderLayer``.
+        merger (nn.Module): A :class:`SequenceMerger`, or anything else where the layer merges nothing.
+        x (Tensor): (B, N, C).
+        history (History): What has become of the tokens so far.
+        nominal (tuple): The grid that as many tokens would have as were to be left so far.
+        class_token (bool): Whether the first token is a class token.
+        with_cp (bool): Recompute activations in the backward pass to save memory.
+
+    Returns:
+        tuple: Tokens, (B, N', C), and their history and nominal grid.
+    """
+    merges, weights = isinstance(merger, SequenceMerger), history.weights
+    x, attention = run(lambda x: attend_weighted(layer, x, weights, merges and merger.explicit), x, with_cp)
+    if merges:
+        keep, nominal = merger.remaining(x.shape[1] - class_token, nominal)
+        x, history = merger(x, attention, history, keep, class_token)
+    return run(lambda x: feed_forward(layer, x), x, with_cp), history, nominal

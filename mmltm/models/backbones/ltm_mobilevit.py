@@ -3,8 +3,10 @@
 The tokens of a stage are its patches, in as many groups as a patch has pixels; the groups share a block's
 mask, and for its statistics a token is a patch, the pixels of which are concatenated. A block merges between
 attention and MLP and hands fewer tokens to the next. ``restore='none'`` is the paper's form for
-classification: the smaller map flows on and the stage's shortcut undergoes the same merges. Mergers that keep no
-grid merge for the MLP only, in every group by itself, and all tokens are brought back.
+classification: the smaller map flows on and the stage's shortcut undergoes the same merges.
+
+Mergers that keep no grid leave the same number of tokens in every block. To them every group is a sequence of its
+own. The convolutions behind a stage need its grid, so at its end all tokens come back, whatever ``restore`` says.
 
 Departures from mmpretrain's class, beside merging: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` reach the inner
 blocks; what ``out_indices`` do not ask for is not built; ``frozen_stages`` freezes the stem too; ``with_cp``.
@@ -23,18 +25,18 @@ from torch import Tensor
 
 from mmltm.merging.grids import Grid
 from mmltm.merging.operators import map_to_tokens, tokens_to_map
-from mmltm.merging.sequences import Detour
+from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
 
-from .common import attend, check_indices, check_restore, feed_forward, feed_forward_detour, freeze, run
+from .common import attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
 
 
 class LTMMobileVitBlock(MobileVitBlock):
     """A MobileViT block whose every encoder layer hands fewer tokens on.
 
     Args:
-        restore (bool): Bring the output back to the size of the input.
+        restore (bool): Bring the output back to the size of the input, which mergers that keep no grid do anyway.
         with_cp (bool): Recompute activations in the backward pass to save memory.
         **kwargs: Arguments of mmpretrain's ``MobileVitBlock``.
 
@@ -59,31 +61,46 @@ class LTMMobileVitBlock(MobileVitBlock):
         """
         shortcut, size = x, tuple(x.shape[-2:])
         tokens, grid = self.unfold(run(self.local_rep, x, self.with_cp))
+        if any(isinstance(merger, SequenceMerger) for merger in self.mergers):
+            tokens = self.encode_sequences(tokens, grid)
+        else:
+            tokens, grid, operators, carry = self.encode_maps(tokens, grid, carry)
+            if operators:
+                shortcut, size = self.merge_shortcut(shortcut, operators)
+        x = self.fold(self.global_rep[-1](tokens), grid, size)
+        return run(lambda x: self.fuse(shortcut, x), x, self.with_cp), carry
+
+    def encode_sequences(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """The encoder layers on tokens, (B A, N, C), that mergers leave without a grid; all of them come back."""
+        history = History.whole(tokens)
+        for layer, merger in zip(self.global_rep, self.mergers):
+            tokens, history, grid = encode_sequence(layer, merger, tokens, history, grid, False, self.with_cp)
+        return history.restore(tokens)
+
+    def encode_maps(self, tokens: Tensor, grid: Grid,
+                    carry: Optional[Any]) -> Tuple[Tensor, Grid, Sequence[Any], Optional[Any]]:
+        """The encoder layers on tokens, (B A, N, C), that mergers leave on a grid.
+
+        Returns:
+            tuple: Tokens, their grid, the operators of merges that have not been undone, and the carry.
+        """
         merges = []
         for layer, merger in zip(self.global_rep, self.mergers):
             tokens = run(lambda t, layer=layer: attend(layer, t), tokens, self.with_cp)
-            if isinstance(merger, Detour):
-                operator, carry = merger(tokens_to_map(tokens, grid), carry)
-                tokens = run(lambda t, layer=layer, op=operator: feed_forward_detour(layer, t, op), tokens,
-                             self.with_cp)
-                continue
             if not isinstance(merger, nn.Identity):
                 full = tokens_to_map(tokens, grid)
-                operator, carry = merger(full.unflatten(0, (len(x), self.patch_area)), carry)
+                operator, carry = merger(full.unflatten(0, (-1, self.patch_area)), carry)
                 if operator is not None:
                     merged = operator.merge(full)
                     merges.append((operator, full, merged))
                     tokens, grid = map_to_tokens(merged), operator.merged_grid
             tokens = run(lambda t, layer=layer: feed_forward(layer, t), tokens, self.with_cp)
-        if merges and self.restore:
-            update = tokens_to_map(tokens, grid)
-            for operator, full, merged in reversed(merges):
-                update = operator.restore(full, merged, update)
-            tokens, grid = map_to_tokens(update), merges[0][0].grid
-        elif merges:
-            shortcut, size = self.merge_shortcut(shortcut, [operator for operator, _, _ in merges])
-        x = self.fold(self.global_rep[-1](tokens), grid, size)
-        return run(lambda x: self.fuse(shortcut, x), x, self.with_cp), carry
+        if not (merges and self.restore):
+            return tokens, grid, [operator for operator, _, _ in merges], carry
+        update = tokens_to_map(tokens, grid)
+        for operator, full, merged in reversed(merges):
+            update = operator.restore(full, merged, update)
+        return map_to_tokens(update), merges[0][0].grid, [], carry
 
     def fuse(self, shortcut: Tensor, x: Tensor) -> Tensor:
         x = self.conv_proj(x)
@@ -135,11 +152,11 @@ class LTMMobileViT(MobileViT):
         ratio (float or Sequence[float], optional): Share of tokens that each block keeps, in (0, 1], or one
             value a block (two, four and three in the stages). Short for ``merger=dict(type='LTM',
             ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. ToMe and ToFu
-            match the tokens of a window, whose ratio is then the share that the MLP of every block sees; EViT and
-            LTMP are refused.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. EViT, which
+            needs a class token, is refused.
         restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs; 'none'
-            lets the smaller map flow on and out. Defaults to 'stage'.
+            lets the smaller map flow on and out, but for mergers that keep no grid (ToMe, ToFu, LTMP). Defaults
+            to 'stage'.
         out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Layers
             behind the last of them are not built. Defaults to (4, ).
         frozen_stages (int): -1: nothing is frozen; 0: the stem; k: the stem and the first k stages, with
@@ -183,7 +200,9 @@ class LTMMobileViT(MobileViT):
             merger_config(merger, ratio),
             depths=[len(block.mergers) for block in blocks],
             embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks],
-            sequences='windows')
+            sequences='tokens',
+            mlp_ratios=[block.global_rep[0].ffn.feedforward_channels / block.conv_proj.in_channels
+                        for block in blocks])
         for block, block_mergers in zip(blocks, mergers):
             block.mergers = block_mergers
         self.layers = self.layers[:max(out_indices) + 1]
@@ -232,8 +251,7 @@ class LTMMobileViT(MobileViT):
 
         Returns:
             tuple[Tensor]: Maps at the nominal strides (2, 4, 8, 16, 32), smaller ones with
-                ``restore='none'``;
-            that of the last stage has ``last_exp_factor`` times its channels.
+                ``restore='none'``; that of the last stage has ``last_exp_factor`` times its channels.
         """
         x, outputs, carry = self.stem(x), [], None
         for index, layer in enumerate(self.layers):

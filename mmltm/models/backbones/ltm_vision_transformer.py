@@ -26,7 +26,7 @@ from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config, window_sides
 from mmltm.registry import MODELS
 
-from .common import attend, attend_weighted, check_indices, check_restore, feed_forward, freeze, run
+from .common import attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
 
 
 @MODELS.register_module()
@@ -44,8 +44,8 @@ class LTMVisionTransformer(VisionTransformer):
             for each block the share of its own tokens that it keeps (the last of these has no effect). Short
             for ``merger=dict(type='LTM', ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`;
-            ``rounding`` defaults to 'area', so that sides shrink one at a time. All mergers work here, EViT and
-            LTMP with a class token only.
+            ``rounding`` defaults to 'area', so that sides shrink one at a time. All mergers work here, EViT with a
+            class token only.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone, 'none'
             gives the merged ones, no map if they have no grid. The class token does not depend on it. Defaults to
             'stage'.
@@ -54,6 +54,9 @@ class LTMVisionTransformer(VisionTransformer):
         frozen_stages (int): -1 or 0: nothing is frozen; k: the embeddings and the first k layers, with their
             masks, from construction on. Defaults to -1.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        stem (dict, optional): Config of a convolutional backbone, whose last map the patches are cut from (the hybrid
+            of Dosovitskiy et al., ICLR 2021, section 3.1); ``img_size``, ``patch_size`` and ``in_channels`` are then
+            about that map. Defaults to None.
         **kwargs: Other arguments of mmpretrain's ``VisionTransformer``.
 
     Raises:
@@ -70,6 +73,7 @@ class LTMVisionTransformer(VisionTransformer):
                  out_indices: Union[int, Sequence[int]] = -1,
                  frozen_stages: int = -1,
                  with_cp: bool = False,
+                 stem: Optional[dict] = None,
                  **kwargs) -> None:
         if isinstance(arch, str):
             if arch.lower() not in self.arch_zoo:
@@ -81,6 +85,7 @@ class LTMVisionTransformer(VisionTransformer):
             raise ValueError(f'frozen_stages must be -1 (none) to {depth}, got {frozen_stages}')
         restore = check_restore(restore)
         super().__init__(arch, out_indices=out_indices, **kwargs)
+        self.stem = None if stem is None else MODELS.build(stem)
         self.frozen_stages, self.with_cp = frozen_stages, with_cp
         self.restore = restore == 'stage' and self.out_type != 'cls_token'
 
@@ -110,7 +115,7 @@ class LTMVisionTransformer(VisionTransformer):
                 C)
             for 'raw'.
         """
-        x, grid = self.patch_embed(x)
+        x, grid = self.patch_embed(x if self.stem is None else self.stem(x)[-1])
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
         x = x + resize_pos_embed(self.pos_embed, self.patch_resolution, grid,
@@ -141,16 +146,7 @@ class LTMVisionTransformer(VisionTransformer):
         outputs, nominal, has_class = [], grid, self.cls_token is not None
         history = History.whole(x, track=self.restore)
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
-            merges = isinstance(merger, SequenceMerger)
-
-            def attention(x: Tensor, layer=layer, weights=history.weights, explicit=merges and merger.explicit):
-                return attend_weighted(layer, x, weights, explicit)
-
-            x, seen = run(attention, x, self.with_cp)
-            if merges:
-                keep, nominal = merger.remaining(x.shape[1] - has_class, nominal)
-                x, history = merger(x, seen, history, keep, has_class)
-            x = run(lambda x, layer=layer: feed_forward(layer, x), x, self.with_cp)
+            x, history, nominal = encode_sequence(layer, merger, x, history, nominal, has_class, self.with_cp)
             if index in self.out_indices:
                 outputs.append(self._output(index, history.restore(x) if self.restore else x, grid))
         return tuple(outputs)
@@ -178,7 +174,8 @@ class LTMVisionTransformer(VisionTransformer):
         count = self.frozen_stages
         if count <= 0:
             return
-        freeze([self.patch_embed, self.drop_after_pos, self.pre_norm])
+        freeze(module for module in (self.stem, self.patch_embed, self.drop_after_pos, self.pre_norm)
+               if module is not None)
         freeze([*self.layers[:count], *self.mergers[:count]])
         self.pos_embed.requires_grad = False
         if self.cls_token is not None:

@@ -1,0 +1,80 @@
+"""Pareto plots: accuracy against operations and against latency."""
+
+from pathlib import Path
+from typing import Callable, List, Optional, Sequence
+
+from matplotlib.axes import Axes
+
+from mmltm.visualization.figures import new_figure
+
+from .cell import VANILLA
+
+#: Okabe and Ito's colours, which the colour-blind tell apart; methods take them in order.
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#8C6D31')
+MARKERS = 'osD^vP*Xhp'
+
+
+def draw_pareto(rows: Sequence[dict], path: Path) -> None:
+    """One panel for multiply-accumulates and one for each batch size, a row of panels for each config.
+
+    A method is a colour and a number of epochs a marker; ratios of both are joined by a line. Bars are standard
+    deviations over seeds; the dashed line is vanilla.
+
+    Args:
+        rows (Sequence[dict]): Of :func:`~mmltm.comparison.table.make_rows`.
+        path (Path): Of the picture.
+    """
+    rows = [row for row in rows if row.get('value') is not None]
+    configs = list(dict.fromkeys(row['config'] for row in rows))
+    sizes = sorted({size for row in rows for size in row['latency']})
+    panels = [('GMACs', lambda row: row['gmacs'])]
+    panels += [(f'latency at batch {size}, ms', _latency(size)) for size in sizes]
+    figure = new_figure(4.8 * len(panels) + 1.5, 4.2 * max(1, len(configs)), dpi=120)
+    grid = figure.subplots(max(1, len(configs)), len(panels), squeeze=False)
+    styles = _styles(rows)
+    for config, axes_of_config in zip(configs, grid):
+        chosen = [row for row in rows if row['config'] == config]
+        for axes, (title, value) in zip(axes_of_config, panels):
+            _panel(axes, [row for row in chosen if value(row) is not None], value, styles)
+            axes.set_xlabel(title)
+        axes_of_config[0].set(ylabel=_ylabel(chosen), title=config)
+    handles = {label: line for axes in grid.flat for line, label in zip(*axes.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc='outside right upper', fontsize='small')
+    figure.savefig(path)
+
+
+def _latency(size: int) -> Callable[[dict], Optional[float]]:
+    return lambda row: row['latency'].get(size, {}).get('median_ms')
+
+
+def _ylabel(rows: List[dict]) -> str:
+    metric = next(row['metric'] for row in rows)
+    return 'top-1, %' if metric == 'accuracy/top1' else metric
+
+
+def _styles(rows: Sequence[dict]) -> dict:
+    """Colour and marker of every method at every number of epochs."""
+    labels = [label for label in dict.fromkeys(row['label'] for row in rows) if label != VANILLA]
+    epochs = sorted({row['epochs'] for row in rows})
+    return {(label, count): dict(
+        color=COLORS[place % len(COLORS)], marker=MARKERS[epochs.index(count) % len(MARKERS)],
+        linestyle='-' if place < len(COLORS) else ':') for place, label in enumerate(labels) for count in epochs}
+
+
+def _panel(axes: Axes, rows: List[dict], value: Callable[[dict], float], styles: dict) -> None:
+    for row in rows:
+        if row['label'] == VANILLA:
+            axes.axhline(row['value'], color='gray', linestyle='--', linewidth=1)
+            axes.errorbar([value(row)], [row['value']], yerr=row['spread'], color='gray', marker='*', markersize=10,
+                          linestyle='', label=_name(row))
+    for key, style in styles.items():
+        curve = sorted((row for row in rows if (row['label'], row['epochs']) == key), key=value)
+        if curve:
+            bars = [row['spread'] or 0 for row in curve]
+            axes.errorbar([value(row) for row in curve], [row['value'] for row in curve],
+                          yerr=bars if any(bars) else None, capsize=2, markersize=5, label=_name(curve[0]), **style)
+    axes.grid(alpha=0.3)
+
+
+def _name(row: dict) -> str:
+    return row['label'] if not row['epochs'] else f"{row['label']}, {row['epochs']} epoch{'s' * (row['epochs'] > 1)}"

@@ -1,0 +1,160 @@
+"""One table over methods, ratios and epochs, from results alone."""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from .cell import VANILLA
+from .paired import paired_difference
+from .results import load_results
+
+#: Metrics that a table may be about, in order of preference: of mmpretrain, of mmdet.
+METRICS = ('accuracy/top1', 'coco/segm_mAP', 'coco/bbox_mAP')
+
+
+def make_rows(out_dir: Path, metric: Optional[str] = None) -> List[dict]:
+    """Rows over all cells of a folder of results, the seeds of a method taken together.
+
+    Args:
+        out_dir (Path): Folder of results.
+        metric (str, optional): Name among the cells' metrics. Defaults to top-1 accuracy, else to AP of masks or of
+            boxes.
+
+    Returns:
+        list[dict]: In the order config, vanilla first, label, ratio (falling), epochs. Keys: ``config``, ``label``,
+        ``ratio``, ``epochs``, ``seeds`` (number), ``images``, ``metric`` (its name), ``value`` (mean over seeds),
+        ``spread`` (standard deviation over seeds, None for one), ``difference`` from vanilla and, for classifiers,
+        its paired ``standard_error``, ``gmacs`` and ``macs_ratio``, ``latency`` (dict from batch size to
+        ``median_ms`` and ``ratio``), ``peak_bytes``, ``ib_loss`` and ``ib_bound`` (means over the layers), ``error``.
+        Vanilla is the cell of the same config and epochs, or else that off the shelf.
+    """
+    groups: Dict[tuple, List[dict]] = {}
+    for cell in load_results(out_dir):
+        name = json.dumps([cell['overrides'], cell['hooks'], cell['merger']], sort_keys=True)
+        groups.setdefault((cell['config'], cell['label'], cell['ratio'], cell['epochs'], name), []).append(cell)
+    timings = _timings(out_dir)
+    rows = [_row(cells, groups, timings, metric) for cells in groups.values()]
+    return sorted(rows, key=lambda row: (
+        row['config'], row['label'] != VANILLA, row['label'].lower(), -(row['ratio'] or 1), row['epochs']))
+
+
+def _row(cells: List[dict], groups: Dict[tuple, List[dict]], timings: Dict[str, List[dict]],
+         metric: Optional[str]) -> dict:
+    first, done = cells[0], [cell for cell in cells if cell['status'] == 'done']
+    row = dict({key: first[key] for key in ('config', 'label', 'ratio', 'epochs')}, seeds=len(done),
+               error=next((f"{cell['status']}: {cell['error']}" for cell in cells if cell['error']), None))
+    if not done:
+        return row
+    vanilla = _vanilla_of(done[0], groups)
+    metric = metric or next((name for name in METRICS if name in done[0]['metrics']), None)
+    values = [cell['metrics'][metric] for cell in done if metric in cell['metrics']]
+    row.update(
+        images=done[0]['images'], metric=metric, value=_mean(values),
+        spread=statistics.stdev(values) if len(values) > 1 else None,
+        gmacs=_mean([cell['gmacs'] for cell in done]),
+        peak_bytes=_mean([cell['peak_memory']['bytes'] for cell in done]),
+        ib_loss=_ib(done, 'ib_loss'), ib_bound=_ib(done, 'ib_bound'),
+        latency={timing['batch_size']: {key: timing[key] for key in ('median_ms', 'ratio')}
+                 for timing in timings.get(done[0]['key'], [])})
+    if vanilla:
+        row['macs_ratio'] = row['gmacs'] / _mean([cell['gmacs'] for cell in vanilla])
+        theirs = [cell['metrics'][metric] for cell in vanilla if metric in cell['metrics']]
+        if values and theirs and first['label'] != VANILLA:
+            row['difference'] = _mean(values) - _mean(theirs)
+            if metric == 'accuracy/top1' and all(cell['correct'] for cell in (*done, *vanilla)):
+                row['standard_error'] = paired_difference(
+                    [cell['correct'] for cell in done], [cell['correct'] for cell in vanilla]).standard_error
+    return row
+
+
+def _vanilla_of(cell: dict, groups: Dict[tuple, List[dict]]) -> List[dict]:
+    """Vanilla cells to compare with: on the same images, from the same weights; trained alike, if there are such."""
+    candidates = [other for cells in groups.values() for other in cells
+                  if other['status'] == 'done' and other['label'] == VANILLA and other['config'] == cell['config']
+                  and other['checkpoint'] == cell['checkpoint'] and other['digest']['test'] == cell['digest']['test']]
+    alike = [other for other in candidates if other['epochs'] == cell['epochs']]
+    return alike or [other for other in candidates if other['epochs'] == 0]
+
+
+def _timings(out_dir: Path) -> Dict[str, List[dict]]:
+    """Timings of every cell, by its key."""
+    return {key: model['timings'] for result in load_results(out_dir, 'latency') for model in result['models']
+            for key in model['cells']}
+
+
+def _mean(values: Sequence[float]) -> Optional[float]:
+    return statistics.fmean(values) if values else None
+
+
+def _ib(cells: List[dict], key: str) -> Optional[float]:
+    """Mean over seeds and layers."""
+    return _mean([layer[key] for cell in cells for layer in ((cell['ib'] or {}).get('layers') or {}).values()])
+
+
+def to_markdown(rows: Sequence[dict]) -> str:
+    """The rows as a table for people: a line that says what is in it, a table a config."""
+    parts = []
+    for config in dict.fromkeys(row['config'] for row in rows):
+        chosen = [row for row in rows if row['config'] == config]
+        header, lines = _header(chosen), [_cells(row, _batch_sizes(chosen)) for row in chosen]
+        aligned = ['---'] + ['---:'] * (len(header) - 1)
+        images = sorted({row['images'] for row in chosen if row.get('images')})
+        reasons = [f'- {row["label"]} {_number(row["ratio"], 2)}, {row["epochs"]} epochs: {row["error"]}'
+                   for row in chosen if row['error']]
+        parts += [f'**{config}**, {" or ".join(map(str, images)) or "no"} images', '',
+                  *(f'| {" | ".join(cells)} |' for cells in (header, aligned, *lines)), '',
+                  *(reasons + [''] if reasons else [])]
+    return '\n'.join([*parts, 'Difference: from vanilla, ± its paired standard error over the images; ± after the '
+                      'value: standard deviation over seeds; quotients are to vanilla.', ''])
+
+
+def write_csv(rows: Sequence[dict], path: Path) -> None:
+    """The rows for programs, a column a key and a batch size."""
+    sizes = _batch_sizes(rows)
+    keys = ('config', 'label', 'ratio', 'epochs', 'seeds', 'images', 'metric', 'value', 'spread', 'difference',
+            'standard_error', 'gmacs', 'macs_ratio', 'peak_bytes', 'ib_loss', 'ib_bound', 'error')
+    with Path(path).open('w', newline='') as file:
+        writer = csv.writer(file)
+        names = ('median_ms', 'latency_ratio')
+        writer.writerow([*keys, *(f'{name}_batch_{size}' for size in sizes for name in names)])
+        for row in rows:
+            timings = [row.get('latency', {}).get(size, {}) for size in sizes]
+            writer.writerow([*(row.get(key) for key in keys),
+                             *(timing.get(name) for timing in timings for name in ('median_ms', 'ratio'))])
+
+
+def _batch_sizes(rows: Sequence[dict]) -> List[int]:
+    return sorted({size for row in rows for size in row.get('latency', {})})
+
+
+def _header(rows: Sequence[dict]) -> List[str]:
+    metric = next((row['metric'] for row in rows if row.get('metric')), 'metric')
+    title = 'top-1, %' if metric == 'accuracy/top1' else metric.rpartition('/')[2]
+    latency = [text for size in _batch_sizes(rows) for text in (f'ms at batch {size}', 'quotient')]
+    return ['method', 'ratio', 'epochs', 'seeds', title, 'difference', 'GMACs', 'quotient', *latency, 'peak, MB',
+            'IB loss', 'IB bound']
+
+
+def _cells(row: dict, sizes: Sequence[int]) -> List[str]:
+    digits = 2 if row.get('metric') == 'accuracy/top1' else 4
+    value = _number(row.get('value'), digits) + _plus_minus(row.get('spread'), digits)
+    difference = _number(row.get('difference'), digits, '+') + _plus_minus(row.get('standard_error'), digits)
+    latency = [text for size in sizes for timing in [row.get('latency', {}).get(size, {})]
+               for text in (_number(timing.get('median_ms'), 1), _number(timing.get('ratio'), 3))]
+    peak = row.get('peak_bytes')
+    outcome = (row['error'] or '').partition(':')[0]  # the reason stands below
+    return [row['label'], _number(row['ratio'], 2), str(row['epochs']), str(row['seeds']),
+            ' '.join(filter(None, (value, outcome))), difference,
+            _number(row.get('gmacs'), 4), _number(row.get('macs_ratio'), 3), *latency,
+            _number(None if peak is None else peak / 1e6, 1), _number(row.get('ib_loss'), 4),
+            _number(row.get('ib_bound'), 4)]
+
+
+def _number(value: Optional[float], digits: int, sign: str = '') -> str:
+    return '' if value is None else f'{value:{sign}.{digits}f}'
+
+
+def _plus_minus(value: Optional[float], digits: int) -> str:
+    return '' if value is None else f' ± {value:.{digits}f}'

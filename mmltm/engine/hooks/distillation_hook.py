@@ -1,0 +1,86 @@
+"""Learning from the vanilla model while tokens merge (Hinton et al., "Distilling the Knowledge in a Neural Network",
+arXiv 1503.02531, section 2)."""
+
+from typing import Any, Dict, List, Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
+from mmltm.registry import HOOKS
+from mmltm.utils.checkpoint_checks import check_tested, read_checkpoint
+from mmltm.utils.errors import UserError
+from mmltm.utils.model_loading import build_from
+from mmltm.utils.profiling import vanilla_twin
+
+
+@HOOKS.register_module()
+class DistillationHook(ExtraLossHook):
+    """Adds the divergence of a classifier's predictions from those of its vanilla twin, as ``loss_distillation``.
+
+        T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
+
+    The teacher is the config's model without merging, frozen and in evaluation mode. It sees the batch as the student
+    does, after augmentation, and is no part of the student, hence of no checkpoint.
+
+    Args:
+        checkpoint (str, optional): Of the teacher. Defaults to ``load_from`` of the run; one that is resumed has
+            none, and needs it here.
+        weight (float): Factor of the term. Defaults to 1.0.
+        temperature (float): T, by which logits are divided. Defaults to 1.0.
+
+    Raises:
+        ValueError: A temperature that is not positive, or a negative weight.
+        UserError: No classifier, no checkpoint, or one of another model.
+    """
+    loss_name = 'loss_distillation'
+
+    def __init__(self, checkpoint: Optional[str] = None, weight: float = 1.0, temperature: float = 1.0) -> None:
+        super().__init__(weight)
+        if temperature <= 0:
+            raise ValueError(f'temperature must be positive, got {temperature}')
+        self.checkpoint, self.temperature = checkpoint, temperature
+        self._teacher: Optional[nn.Module] = None
+        self._logits: Optional[Tensor] = None
+
+    def watch(self, runner, model: nn.Module) -> List[Any]:
+        """Builds the teacher, and begins to watch the student's head."""
+        from mmpretrain.models.classifiers import BaseClassifier
+        if not isinstance(model, BaseClassifier) or not model.with_head:
+            raise UserError(f'DistillationHook: {type(model).__name__} is no classifier with a head')
+        checkpoint = self.checkpoint or (None if runner._resume else runner._load_from)
+        if checkpoint is None:
+            raise UserError('DistillationHook: no checkpoint of the teacher: set load_from, or checkpoint of the '
+                            'hook, which a resumed training needs')
+        self._teacher = self._build_teacher(runner, checkpoint).to(next(model.parameters()).device)
+
+        def take(head: nn.Module, args: tuple, output: Tensor) -> None:
+            self._logits = output
+
+        return [model.head.register_forward_hook(take)]
+
+    @staticmethod
+    def _build_teacher(runner, checkpoint: str) -> nn.Module:
+        try:
+            model = vanilla_twin(runner.cfg)
+        except ValueError as error:
+            raise UserError(f'DistillationHook: {error}') from error
+        preprocessor, scope = runner.cfg.get('data_preprocessor'), runner.cfg.default_scope
+        teacher = build_from(Config(dict(model=model, data_preprocessor=preprocessor, default_scope=scope)))
+        check_tested(teacher, checkpoint, read_checkpoint(checkpoint), runner.logger)
+        return teacher.requires_grad_(False)
+
+    def term(self, model: nn.Module, call: Dict[str, Any]) -> Tensor:
+        """The divergence for the batch whose logits the student's head has just given."""
+        with torch.no_grad():
+            wanted = self._teacher(call['inputs'], mode='tensor')
+        teacher, student = ((logits.float() / self.temperature).log_softmax(-1) for logits in (wanted, self._logits))
+        self._logits = None
+        return self.temperature**2 * F.kl_div(student, teacher, reduction='batchmean', log_target=True)
+
+    def after_train(self, runner) -> None:
+        """Stops watching, and lets the teacher go."""
+        super().after_train(runner)
+        self._teacher = None

@@ -1,0 +1,64 @@
+"""A further term in the training losses of a model that knows nothing of it."""
+
+import inspect
+from abc import abstractmethod
+from typing import Any, Dict, List
+
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+
+from mmltm.engine.run_queries import unwrapped_model
+
+
+class ExtraLossHook(Hook):
+    """Adds one named term to the losses of every training step, whatever computes the others.
+
+    A forward hook on the model adds it where the model, in training, returns its dict of losses; so the term takes
+    part in the sum, in its gradient and in the log. Subclasses say its name, ``loss_name``, which must contain 'loss'
+    to be summed up, and compute it in :meth:`term`.
+
+    Args:
+        weight (float): Factor of the term.
+
+    Raises:
+        ValueError: A negative weight.
+    """
+    loss_name: str
+
+    def __init__(self, weight: float) -> None:
+        if weight < 0:
+            raise ValueError(f'weight must not be negative, got {weight}')
+        self.weight = weight
+        self._handles: list = []
+
+    @abstractmethod
+    def term(self, model: nn.Module, call: Dict[str, Any]) -> Tensor:
+        """The term before its weight, a tensor of shape (), right after a forward pass of the model.
+
+        Args:
+            model (nn.Module): Not wrapped.
+            call (dict): Arguments of its forward method by name: ``inputs`` (B, 3, H, W) and ``data_samples``.
+        """
+
+    def watch(self, runner, model: nn.Module) -> List[Any]:
+        """Prepares for a training; returns handles of further hooks on the model, to be removed after it."""
+        return []
+
+    def before_train(self, runner) -> None:
+        """Begins to watch the model."""
+        model = unwrapped_model(runner)
+        signature = inspect.signature(model.forward)
+
+        def add(module: nn.Module, args: tuple, kwargs: Dict[str, Any], output: Any) -> Any:
+            call = signature.bind(*args, **kwargs).arguments
+            if not module.training or call.get('mode') != 'loss':
+                return None
+            return {**output, self.loss_name: self.weight * self.term(module, call)}
+
+        self._handles = [*self.watch(runner, model), model.register_forward_hook(add, with_kwargs=True)]
+
+    def after_train(self, runner) -> None:
+        """Stops watching."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []

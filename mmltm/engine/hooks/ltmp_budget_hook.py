@@ -1,0 +1,37 @@
+"""The share of operations that LTMP's thresholds are to learn (Bonnaerens and Dambre, TMLR 2023, section 3.3)."""
+
+from typing import Any, Dict
+
+from torch import Tensor, nn
+
+from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
+from mmltm.merging.ltmp import LTMP, budget_loss
+from mmltm.registry import HOOKS
+from mmltm.utils.errors import UserError
+
+
+@HOOKS.register_module()
+class LTMPBudgetHook(ExtraLossHook):
+    """Adds :func:`mmltm.merging.ltmp.budget_loss` to the training losses, as ``loss_budget``.
+
+    Args:
+        weight (float): Its factor. Defaults to 10.0, the paper's.
+
+    Raises:
+        UserError: The model has no LTMP merger.
+    """
+    loss_name = 'loss_budget'
+
+    def __init__(self, weight: float = 10.0) -> None:
+        super().__init__(weight)
+
+    def watch(self, runner, model: nn.Module) -> list:
+        """Looks for thresholds."""
+        if not any(isinstance(module, LTMP) for module in model.modules()):
+            raise UserError('LTMPBudgetHook: no threshold to tune: the backbone needs merger=dict(type="LTMP", '
+                            'ratio=...) with a ratio below 1, or leave the hook out')
+        return []
+
+    def term(self, model: nn.Module, call: Dict[str, Any]) -> Tensor:
+        """The budget's loss for the batch that the model has just seen."""
+        return budget_loss(model)
