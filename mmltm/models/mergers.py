@@ -203,9 +203,9 @@ def _plan_ratios(merger: dict, merger_type: type, depths: Sequence[int], progres
     """Base window before and after every block's merge, from the share of tokens that each block keeps."""
     ratios, keeps_grid = check_ratios(merger.pop('ratio'), sum(depths)), not issubclass(merger_type, SequenceMerger)
     if not keeps_grid and min(ratios) < merger_type.least_share:
-        raise ValueError(f'merger {merger_type.__name__} leaves at least {merger_type.least_share:.3g} of the tokens of '
-                         f'a block, but {min(ratios):.3g} shall be left: choose a larger ratio, or LTM, AvgPool or '
-                         'Random')
+        raise ValueError(f'merger {merger_type.__name__} leaves at least {merger_type.least_share:.3g} of the tokens '
+                         f'of a block, but {min(ratios):.3g} shall be left: choose a larger ratio, or LTM, AvgPool '
+                         'or Random')
     window = window_sides(merger.pop('window', 7))
     rounding = merger.pop('rounding', 'nearest' if progressive else 'area')
     if progressive:

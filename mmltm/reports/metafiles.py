@@ -103,5 +103,5 @@ def _reported(config: str, row: dict, paper: Paper) -> dict:
     for field, name in (('gmacs', 'GFLOPs'), ('macs_ratio', 'FLOPs, quotient to vanilla')):
         entry = paper.find(model_name(config), row['shape'], row['ratio'], field)
         if entry is not None:
-            found[name] = dict(Value=entry[field], Table=entry['table'])
+            found[name] = dict(Value=entry[field], **({'Table': entry['table']} if entry['table'] else {}))
     return found

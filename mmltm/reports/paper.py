@@ -9,7 +9,7 @@ class Paper:
     """The paper's numbers.
 
     Args:
-        path (Path): File with ``entries``, each with ``table`` (numbers of the paper's tables), ``model``, ``pixels``
+        path (Path): File with ``entries``, each with ``table`` (its number in the paper, null if unknown), ``model``, ``pixels``
             (height) and ``ratio``, and one or more of ``gmacs``, ``vanilla_gmacs`` and ``macs_ratio``.
     """
 
@@ -25,5 +25,5 @@ class Paper:
 
 def heading(text: str, entries: Sequence[Optional[dict]]) -> str:
     """Heading of a column or row of the paper's numbers, with the tables that they stand in."""
-    numbers = sorted({entry['table'] for entry in entries if entry})
-    return f"the paper's {text} (its Table {', '.join(numbers)})"
+    numbers = sorted({entry['table'] for entry in entries if entry and entry['table']})
+    return f"the paper's {text}" + (f" (its Table {', '.join(numbers)})" if numbers else '')

@@ -30,7 +30,7 @@ MERGERS = dict(
     EViT=dict(ratio=0.6),
     LTMP=dict(ratio=0.6, merge_threshold=0.9, prune_threshold=0.9))
 IMPOSSIBLE = {('ToMe', 'efficientvit'), ('ToFu', 'efficientvit')} | {
-    ('EViT', 'mobilevit'), *((merger, backbone) for merger in ('EViT', 'LTMP') for backbone in ('swin', 'efficientvit'))}
+    ('EViT', 'mobilevit'), ('EViT', 'swin'), ('EViT', 'efficientvit'), ('LTMP', 'swin'), ('LTMP', 'efficientvit')}
 PAIRS = [(merger, backbone) for merger in MERGERS for backbone in BACKBONES]
 
 
