@@ -12,6 +12,7 @@ class CorrectImages(BaseMetric):
     Attributes:
         correct (str, optional): After an evaluation "0" or "1" for each image, in the order of the data set.
     """
+    default_prefix = 'correct'
     correct: Optional[str] = None
 
     def process(self, data_batch: Any, data_samples: List[dict]) -> None:

@@ -3,6 +3,7 @@
 from typing import Dict, List
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .mergers import TOKEN_MERGERS
 
@@ -19,9 +20,9 @@ def learnable_parameters(model: nn.Module) -> Dict[str, nn.Parameter]:
             for key, parameter in merger.named_parameters() if parameter.requires_grad}
 
 
-def merging_norms(model: nn.Module) -> List[nn.LayerNorm]:
-    """Layer normalisations of the stages that merge: of the modules that have mergers in ``mergers``, as a list."""
+def merging_norms(model: nn.Module) -> List[nn.Module]:
+    """Normalisations of the stages that merge: of the modules that have mergers in ``mergers``, as a list."""
     stages = [module for module in model.modules()
               if isinstance(getattr(module, 'mergers', None), nn.ModuleList) and merging_modules(module.mergers)]
-    return list(dict.fromkeys(
-        norm for stage in stages for norm in stage.modules() if isinstance(norm, nn.LayerNorm)))
+    return list(dict.fromkeys(norm for stage in stages for norm in stage.modules()
+                              if isinstance(norm, (nn.LayerNorm, nn.GroupNorm, _BatchNorm))))

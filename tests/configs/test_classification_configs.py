@@ -22,7 +22,7 @@ from mmltm.utils.preflight import check_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = [path.stem for path in sorted(CONFIGS.glob('*.py'))
-         if not path.stem.startswith(('mask_rcnn', 'ssdlite')) and 'hybrid' not in path.stem]
+         if not path.stem.startswith(('mask_rcnn', 'ssdlite'))]
 IN1K = [name for name in NAMES if name.endswith('_300e_in1k') and not name.startswith('ltm_')]
 IMAGENETTE = [name for name in NAMES if name.endswith('_imagenette128') and not name.startswith('ltm_')]
 
@@ -296,19 +296,3 @@ def test_mixed_targets():
     torch.testing.assert_close(scores.sum(1), torch.ones(2))
     head = MODELS.build(cfg.model.head)
     assert head.loss((torch.zeros(2, 320), ), samples)['loss'].isfinite()
-
-
-def test_hybrid_starts_from_a_trained_stem_and_tunes_masks_alone():
-    vanilla, tuned = load('hybrid_vit_imagenette128'), load('ltm_hybrid_vit_finetune_imagenette128')
-    stem = vanilla.model.backbone.stem.init_cfg
-    assert stem.checkpoint == 'work_dirs/efficientvit_b0_imagenette128/epoch_30.pth' and stem.prefix == 'backbone.'
-    assert tuned.load_from == f'work_dirs/hybrid_vit_imagenette128/epoch_{vanilla.train_cfg.max_epochs}.pth'
-    assert 'merger' not in vanilla.model.backbone and tuned.model.backbone.merger.type == 'LTM'
-    assert {'mmltm.MaskTuningHook', 'mmltm.IBStatisticsHook'} <= {hook.type for hook in tuned.custom_hooks}
-    model = MODELS.build(tuned.model).eval()
-    image = torch.randn(1, 3, 128, 128)
-    assert model(image, mode='tensor').shape == (1, 10)
-    model.backbone.frozen_stages = 1
-    model.train()
-    assert not model.backbone.stem.training
-    assert not any(parameter.requires_grad for parameter in model.backbone.stem.parameters())

@@ -25,12 +25,12 @@ class MaskTuningHook(Hook):
     config: the model has been wrapped before any hook runs.
 
     Args:
-        norms (bool): Layer normalisations in the merging stages learn, too. Weights of a trained network want smaller
-            steps than mask logits: set the optimizer's ``lr`` for them, and a ``lr_mult`` for '.mergers' in
-            ``paramwise_cfg.custom_keys``. Defaults to False.
+        norms (bool): Weights and biases of the normalisations in the merging stages learn, too (running statistics
+            stay). Weights of a trained network want smaller steps than mask logits: set the optimizer's ``lr`` for
+            them, and a ``lr_mult`` for '.mergers' in ``paramwise_cfg.custom_keys``. Defaults to False.
 
     Raises:
-        UserError: The model has no merger that can learn, or, with ``norms``, no layer normalisation where it merges,
+        UserError: The model has no merger that can learn, or, with ``norms``, no normalisation where it merges,
             or its wrapper waits for a gradient of every parameter.
     """
 
@@ -61,7 +61,7 @@ class MaskTuningHook(Hook):
         parameters = [parameter for norm in merging_norms(model) for parameter in norm.parameters()
                       if parameter.requires_grad]
         if not parameters:
-            raise UserError('MaskTuningHook: norms=True, but no merging stage has a layer normalisation that is not '
+            raise UserError('MaskTuningHook: norms=True, but no merging stage has a normalisation that is not '
                             'frozen: leave norms out')
         return parameters
 

@@ -54,9 +54,6 @@ class LTMVisionTransformer(VisionTransformer):
         frozen_stages (int): -1 or 0: nothing is frozen; k: the embeddings and the first k layers, with their
             masks, from construction on. Defaults to -1.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
-        stem (dict, optional): Config of a convolutional backbone, whose last map the patches are cut from (the hybrid
-            of Dosovitskiy et al., ICLR 2021, section 3.1); ``img_size``, ``patch_size`` and ``in_channels`` are then
-            about that map. Defaults to None.
         **kwargs: Other arguments of mmpretrain's ``VisionTransformer``.
 
     Raises:
@@ -73,7 +70,6 @@ class LTMVisionTransformer(VisionTransformer):
                  out_indices: Union[int, Sequence[int]] = -1,
                  frozen_stages: int = -1,
                  with_cp: bool = False,
-                 stem: Optional[dict] = None,
                  **kwargs) -> None:
         if isinstance(arch, str):
             if arch.lower() not in self.arch_zoo:
@@ -85,7 +81,6 @@ class LTMVisionTransformer(VisionTransformer):
             raise ValueError(f'frozen_stages must be -1 (none) to {depth}, got {frozen_stages}')
         restore = check_restore(restore)
         super().__init__(arch, out_indices=out_indices, **kwargs)
-        self.stem = None if stem is None else MODELS.build(stem)
         self.frozen_stages, self.with_cp = frozen_stages, with_cp
         self.restore = restore == 'stage' and self.out_type != 'cls_token'
 
@@ -115,7 +110,7 @@ class LTMVisionTransformer(VisionTransformer):
                 C)
             for 'raw'.
         """
-        x, grid = self.patch_embed(x if self.stem is None else self.stem(x)[-1])
+        x, grid = self.patch_embed(x)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
         x = x + resize_pos_embed(self.pos_embed, self.patch_resolution, grid,
@@ -174,8 +169,7 @@ class LTMVisionTransformer(VisionTransformer):
         count = self.frozen_stages
         if count <= 0:
             return
-        freeze(module for module in (self.stem, self.patch_embed, self.drop_after_pos, self.pre_norm)
-               if module is not None)
+        freeze([self.patch_embed, self.drop_after_pos, self.pre_norm])
         freeze([*self.layers[:count], *self.mergers[:count]])
         self.pos_embed.requires_grad = False
         if self.cls_token is not None:
