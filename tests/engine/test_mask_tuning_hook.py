@@ -52,13 +52,28 @@ def test_all_that_mergers_learn_and_norms_if_asked_for(tmp_path, merger, names, 
     learning = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
     mergers = {name for name in learning if '.mergers.' in name}
     assert mergers and all(name.endswith(names) for name in mergers)
-    layers = {name for name, module in run.model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
-    assert len(layers) == 5, 'two a block, and one of the stage'
+    layers = {name for name, module in run.model.named_modules()
+              if isinstance(module, (torch.nn.LayerNorm, torch.nn.BatchNorm2d)) and 'layers.1.1.' in name}
+    assert len(layers) == 8, 'two a layer and one of the stage, and one behind each of its three convolutions'
     expected = {f'{name}.{key}' for name in layers for key in ('weight', 'bias')} if norms else set()
     assert learning - mergers == expected
     assert not any(module.training for name, module in run.model.named_modules() if name in layers)
 
 
-def test_norms_need_layer_normalisation(tmp_path):
+def test_running_statistics_stay_where_norms_learn(tmp_path):
+    run = runner(tmp_path, model=classifier(), hooks=[dict(TUNING, norms=True)], epochs=1)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.train()
+    moved = {name for name, value in run.model.state_dict().items() if not value.equal(before[name])}
+    norms = {f'{name}.{key}' for name, module in run.model.named_modules()
+             if isinstance(module, torch.nn.BatchNorm2d) for key in ('weight', 'bias')}
+    assert moved & norms and {name.split('.')[2] for name in moved & norms} <= {'2', '3'}, 'stages that merge'
+    assert not any('running' in name or 'num_batches' in name for name in moved)
+
+
+def test_norms_need_normalisation_where_tokens_merge(tmp_path):
+    model = classifier()
+    model['backbone'] = dict(
+        type='mmltm.LTMEfficientViT', arch='b0', merger=dict(type='LTM', ratio=0.5), norm_cfg=dict(type='BN', requires_grad=False))
     with pytest.raises(UserError, match='norms=True, but no merging stage'):
-        runner(tmp_path, model=classifier(), hooks=[dict(TUNING, norms=True)]).train()
+        runner(tmp_path, model=model, hooks=[dict(TUNING, norms=True)]).train()
