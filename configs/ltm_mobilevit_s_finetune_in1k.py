@@ -3,6 +3,7 @@
     bash tools/dist_train.sh configs/ltm_mobilevit_s_finetune_in1k.py 8 [--data-root DIR] [--amp]
 
 25 epochs; 1, 5, 10 or 50 by --cfg-options train_cfg.max_epochs=5. Learning rate 0.01 for a total batch of 1024.
+Maps keep their size, unlike in the recipe from scratch: weights trained without merging need that.
 """
 
 _base_ = [
@@ -14,5 +15,4 @@ _base_ = [
 # Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/mobilevit/'
              'mobilevit-small_3rdparty_in1k_20221018-cb4f741c.pth')
-model = dict(
-    backbone=dict(type='mmltm.LTMMobileViT', restore='none', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))
+model = dict(backbone=dict(type='mmltm.LTMMobileViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))

@@ -4,13 +4,11 @@ import copy
 from typing import Callable, Dict, NamedTuple, Sequence, Type, TypeVar, Union
 
 from mmpretrain.models.backbones import MobileViT, SwinTransformer, VisionTransformer
-from mmpretrain.models.classifiers import BaseClassifier
 from torch import nn
 
 from mmltm.utils.errors import UserError
 
 from .backbones import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
-from .zoo import FAMILIES
 
 Model = TypeVar('Model', bound=nn.Module)
 
@@ -23,12 +21,10 @@ class Adapter(NamedTuple):
 
     Attributes:
         merging (type): Class of the latter.
-        family (str): Key of :data:`~mmltm.models.zoo.FAMILIES`.
         arguments (Callable): Takes a vanilla backbone; returns arguments of the class that have shaped more than the
             layers, which change over as they are.
     """
     merging: Type[nn.Module]
-    family: str
     arguments: Callable[[nn.Module], dict]
 
 
@@ -83,18 +79,18 @@ def _swin(backbone: SwinTransformer) -> dict:
 
 
 _ADAPTERS: Dict[type, Adapter] = {
-    MobileViT: Adapter(LTMMobileViT, 'mobilevit', _mobilevit),
-    EfficientViT: Adapter(LTMEfficientViT, 'efficientvit', _efficientvit),
-    VisionTransformer: Adapter(LTMVisionTransformer, 'vit', _vision_transformer),
-    SwinTransformer: Adapter(LTMSwin, 'swin', _swin),
+    MobileViT: Adapter(LTMMobileViT, _mobilevit),
+    EfficientViT: Adapter(LTMEfficientViT, _efficientvit),
+    VisionTransformer: Adapter(LTMVisionTransformer, _vision_transformer),
+    SwinTransformer: Adapter(LTMSwin, _swin),
 }
 
 
 def apply_ltm(model: Model, ratio: Union[float, Sequence[float]] = 0.7, **merger) -> Model:
     """A copy of a vanilla model, with token merging and the model's own weights.
 
-    Masks start at local averages. In a classifier MobileViT lets the smaller map flow on, as the paper's does;
-    elsewhere all maps keep their nominal size. Layers that no output asks for are left out.
+    Masks start at local averages, and all maps keep their nominal size, which weights trained without merging need.
+    Layers that no output asks for are left out.
 
     Args:
         model (nn.Module): A backbone, or a model with one in ``backbone``: mmpretrain's ``MobileViT``,
@@ -118,13 +114,13 @@ def apply_ltm(model: Model, ratio: Union[float, Sequence[float]] = 0.7, **merger
     merger = dict(type='LTM', ratio=ratio, **merger)
     result = copy.deepcopy(model)
     if not isinstance(getattr(model, 'backbone', None), nn.Module):
-        return _merging(result, merger, in_classifier=False)
-    result.backbone = _merging(result.backbone, merger, isinstance(model, BaseClassifier))
+        return _merging(result, merger)
+    result.backbone = _merging(result.backbone, merger)
     result.is_init = True
     return result
 
 
-def _merging(backbone: nn.Module, merger: dict, in_classifier: bool) -> nn.Module:
+def _merging(backbone: nn.Module, merger: dict) -> nn.Module:
     """The backbone with merging, made of the given one's layers, which is used up."""
     # The very class: a derived one may compute something else with the same layers.
     adapter = _ADAPTERS.get(type(backbone))
@@ -132,13 +128,11 @@ def _merging(backbone: nn.Module, merger: dict, in_classifier: bool) -> nn.Modul
         names = ', '.join(f'{known.__module__.split(".")[0]}.{known.__name__}' for known in _ADAPTERS)
         raise UserError(f'apply_ltm knows the backbones {names}, got {type(backbone).__module__.split(".")[0]}.'
                         f'{type(backbone).__name__}')
-    form = FAMILIES[adapter.family].form if in_classifier else {}
     merging = adapter.merging(
         merger=merger,
         out_indices=tuple(backbone.out_indices),
         frozen_stages=backbone.frozen_stages,
-        **adapter.arguments(backbone),
-        **form).train(backbone.training)
+        **adapter.arguments(backbone)).train(backbone.training)
     device = next(backbone.parameters()).device
     _check_shapes(backbone, merging)
     _take_over(backbone, merging)

@@ -29,14 +29,12 @@ class Family(NamedTuple):
     Attributes:
         vanilla (str): Registered type of the vanilla backbone.
         merging (str): That of the backbone with token merging.
-        form (dict): Arguments of the latter in a classifier.
         neck (dict, optional): Config of the neck.
         head (str): Registered type of the head.
         preprocessor (dict): Config of the data preprocessor that the published weights were trained with.
     """
     vanilla: str
     merging: str
-    form: dict
     neck: Optional[dict]
     head: str
     preprocessor: dict
@@ -51,14 +49,14 @@ class Architecture(NamedTuple):
 
 FAMILIES = dict(
     mobilevit=Family(
-        'mmpretrain.MobileViT', 'mmltm.LTMMobileViT', dict(restore='none'), _POOLING, 'LinearClsHead',
+        'mmpretrain.MobileViT', 'mmltm.LTMMobileViT', _POOLING, 'LinearClsHead',
         dict(mean=[0, 0, 0], std=[255, 255, 255], to_rgb=False)),
     efficientvit=Family(
-        'mmltm.EfficientViT', 'mmltm.LTMEfficientViT', dict(), None, 'mmltm.EfficientViTClsHead', _IMAGENET),
+        'mmltm.EfficientViT', 'mmltm.LTMEfficientViT', None, 'mmltm.EfficientViTClsHead', _IMAGENET),
     vit=Family(
-        'mmpretrain.VisionTransformer', 'mmltm.LTMVisionTransformer', dict(), None, 'VisionTransformerClsHead',
+        'mmpretrain.VisionTransformer', 'mmltm.LTMVisionTransformer', None, 'VisionTransformerClsHead',
         _IMAGENET),
-    swin=Family('mmpretrain.SwinTransformer', 'mmltm.LTMSwin', dict(), _POOLING, 'LinearClsHead', _IMAGENET),
+    swin=Family('mmpretrain.SwinTransformer', 'mmltm.LTMSwin', _POOLING, 'LinearClsHead', _IMAGENET),
 )
 
 ARCHITECTURES = dict(
@@ -110,7 +108,7 @@ def model_config(name: str, ratio: Union[float, Sequence[float]] = 0.7, num_clas
     family = FAMILIES[family_name]
     backbone = dict(type=family.vanilla, arch=arch)
     if name.startswith(PREFIX):
-        backbone.update(type=family.merging, merger=dict(type='LTM', ratio=ratio), **family.form)
+        backbone.update(type=family.merging, merger=dict(type='LTM', ratio=ratio))
     return dict(
         type='mmpretrain.ImageClassifier',
         backbone=backbone,
@@ -144,7 +142,8 @@ def get_model(name: str,
         checkpoint (str, optional): Path or URL of weights to load, of this model or its vanilla twin, with a
             head of any size. Without it weights are as torch draws them; ``model.init_weights()`` draws them as
             a training does. Defaults to None.
-        **kwargs: Merged into the model's config, as ``backbone=dict(img_size=384, merger=dict(window=14))``.
+        **kwargs: Merged into the model's config, as ``backbone=dict(img_size=384, merger=dict(window=14))``; weights of
+            a MobileViT that was trained to let its smaller maps flow on need ``backbone=dict(restore='none')``.
 
     Returns:
         ImageClassifier: mmpretrain's, in evaluation mode.
