@@ -38,9 +38,9 @@ def read_experiment(path: Path, checkpoint: str) -> Experiment:
     """An experiment's cells, all of which start from one checkpoint.
 
     The file says ``config`` and ``vanilla``, configs without suffix; ``methods``, each with ``label``, ``merger``
-    without ratio, and lists ``ratios``, ``epochs`` and ``seeds`` (defaults to (0, )), ``overrides`` and ``hooks`` as
-    :class:`~mmltm.comparison.cell.Cell` has them; ``overrides`` of all cells; and ``claims``, each with ``text`` and,
-    in ``ours`` and ``theirs``, ``label``, ``ratio`` and ``epochs`` of a method.
+    without ratio, and lists ``ratios`` (not with SoftMerging, which has ``p``), ``epochs`` and ``seeds`` (defaults to
+    (0, )), ``overrides`` and ``hooks`` as :class:`~mmltm.comparison.cell.Cell` has them; ``overrides`` of all cells;
+    and ``claims``, each with ``text`` and, in ``ours`` and ``theirs``, ``label``, ``ratio`` and ``epochs`` of a method.
 
     Raises:
         UserError: A claim is about no method.
@@ -50,8 +50,8 @@ def read_experiment(path: Path, checkpoint: str) -> Experiment:
     shared = said.get('overrides', {})
     cells = [Cell(**common, overrides=shared)]
     for method in said['methods']:
-        for ratio, epochs, seed in itertools.product(method['ratios'], method['epochs'], method.get('seeds', (0, ))):
-            cell = Cell(**common, label=method['label'], merger=dict(method['merger'], ratio=ratio), ratio=ratio,
+        for merger, epochs, seed in itertools.product(_mergers(method), method['epochs'], method.get('seeds', (0, ))):
+            cell = Cell(**common, label=method['label'], merger=merger, ratio=merger.get('ratio') or 1 / merger['p'],
                         epochs=epochs, seed=seed, overrides={**shared, **method.get('overrides', {})},
                         hooks=method.get('hooks', []))
             cells.append(cell if epochs else off_the_shelf(cell))
@@ -60,6 +60,11 @@ def read_experiment(path: Path, checkpoint: str) -> Experiment:
               for claim in said.get('claims', [])]
     title = path.read_text().split('"""')[1].splitlines()[0]
     return Experiment(path.stem, title, said['vanilla'], cells, claims)
+
+
+def _mergers(method: dict) -> List[dict]:
+    merger = method['merger']
+    return [merger] if 'p' in merger else [dict(merger, ratio=ratio) for ratio in method['ratios']]
 
 
 def _keys(cells: List[Cell], method: dict) -> List[str]:
@@ -71,8 +76,16 @@ def _keys(cells: List[Cell], method: dict) -> List[str]:
 
 
 def save_claims(experiment: Experiment, out_dir: Path) -> None:
-    """Keep title and claims beside the cells, for tables."""
-    save_result(out_dir / FILE, dict(kind='experiment', title=experiment.title, claims=experiment.claims))
+    """Keep title, command and claims beside the cells, for tables."""
+    save_result(out_dir / FILE, dict(
+        kind='experiment', title=experiment.title, claims=experiment.claims,
+        command=f'python tools/reproduce/run.py {experiment.name} --data-root DIR'))
+
+
+def saved_command(out_dir: Path) -> Optional[str]:
+    """The command that made a folder of results, where an experiment did."""
+    path = Path(out_dir) / FILE
+    return load_result(path)['command'] if path.exists() else None
 
 
 def judged(out_dir: Path) -> List[dict]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import List, Sequence
 
 from mmltm.comparison import load_result, load_results
+from mmltm.comparison.experiment import claims_table, saved_command
 from mmltm.comparison.table import make_rows, to_markdown
 from mmltm.reports.costs import latency_table, macs_table
 from mmltm.reports.paper import Paper
@@ -26,8 +27,10 @@ def block(name: str, folder: Path) -> str:
                             origin([dict(result['setting'], **run) for run in result['runs']])])
     cells = load_results(folder / name)
     if cells:
-        return '\n\n'.join([to_markdown(make_rows(folder / name)).strip(),
-                            origin([cell['setting'] for cell in cells])])
+        command = saved_command(folder / name)
+        return '\n\n'.join(filter(None, [
+            to_markdown(make_rows(folder / name)).strip(), claims_table(folder / name),
+            origin([dict(cell['setting'], command=command) for cell in cells])]))
     return f'*Not measured yet: there is no `{folder.name}/{name}`.*'
 
 
