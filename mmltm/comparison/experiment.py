@@ -40,7 +40,8 @@ def read_experiment(path: Path, checkpoint: str) -> Experiment:
     The file says ``config`` and ``vanilla``, configs without suffix; ``methods``, each with ``label``, ``merger``
     without ratio, and lists ``ratios`` (not with SoftMerging, which has ``p``), ``epochs`` and ``seeds`` (defaults to
     (0, )), ``overrides`` and ``hooks`` as :class:`~mmltm.comparison.cell.Cell` has them; ``overrides`` of all cells;
-    and ``claims``, each with ``text`` and, in ``ours`` and ``theirs``, ``label``, ``ratio`` and ``epochs`` of a method.
+    and ``claims``, each with ``text`` and, in ``ours`` and ``theirs``, ``label``, ``ratio`` and ``epochs`` of a
+    method.
 
     Raises:
         UserError: A claim is about no method.

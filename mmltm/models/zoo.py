@@ -142,8 +142,8 @@ def get_model(name: str,
         checkpoint (str, optional): Path or URL of weights to load, of this model or its vanilla twin, with a
             head of any size. Without it weights are as torch draws them; ``model.init_weights()`` draws them as
             a training does. Defaults to None.
-        **kwargs: Merged into the model's config, as ``backbone=dict(img_size=384, merger=dict(window=14))``; weights of
-            a MobileViT that was trained to let its smaller maps flow on need ``backbone=dict(restore='none')``.
+        **kwargs: Merged into the model's config, as ``backbone=dict(img_size=384, merger=dict(window=14))``; weights
+            of a MobileViT that was trained to let its smaller maps flow on need ``backbone=dict(restore='none')``.
 
     Returns:
         ImageClassifier: mmpretrain's, in evaluation mode.

@@ -83,9 +83,10 @@ def _cost(config: str, rows: List[dict]) -> Optional[dict]:
     """The row of a config's model, which may have been measured by the name of another config of the same model."""
     merges = 'ltm_' in config
     name = config if merges else re.sub(r'^(ssdlite_|mask_rcnn_|)', r'\1ltm_', config)
-    twins = {name, name.replace('_finetune_in1k', '_300e_in1k'), name.replace('_finetune_imagenette', '_imagenette'),
-             name.replace('_3x', '_1x')}
-    return next((row for row in rows if row['config'] in twins and (row['merger'] != VANILLA) == merges), None)
+    known = {row['config']: row for row in rows if (row['merger'] != VANILLA) == merges}
+    names = (name, name.replace('_finetune_in1k', '_300e_in1k'), name.replace('_finetune_imagenette', '_imagenette'),
+             name.replace('_3x', '_1x'))
+    return next((known[name] for name in names if name in known), None)
 
 
 def _metrics(config: str, ratio: Optional[float], scores: List[dict]) -> Optional[dict]:

@@ -9,8 +9,8 @@ class Paper:
     """The paper's numbers.
 
     Args:
-        path (Path): File with ``entries``, each with ``table`` (its number in the paper, null if unknown), ``model``, ``pixels``
-            (height) and ``ratio``, and one or more of ``gmacs``, ``vanilla_gmacs`` and ``macs_ratio``.
+        path (Path): File with ``entries``, each with ``table`` (its number in the paper, null if unknown), ``model``,
+            ``pixels`` (height) and ``ratio``, and one or more of ``gmacs``, ``vanilla_gmacs`` and ``macs_ratio``.
     """
 
     def __init__(self, path: Path):

@@ -52,7 +52,7 @@ def test_cells_of_a_file(file):
 
 
 def test_claim_about_nothing(file):
-    file.write_text(FILE.replace("theirs=dict(label='AvgPool', ratio=0.5)", "theirs=dict(label='AvgPool', ratio=0.7)"))
+    file.write_text(FILE.replace("label='AvgPool', ratio=0.5)", "label='AvgPool', ratio=0.7)"))
     with pytest.raises(UserError, match='a claim is about .*AvgPool'):
         read_experiment(file, 'vanilla.pth')
 

@@ -74,6 +74,7 @@ def test_running_statistics_stay_where_norms_learn(tmp_path):
 def test_norms_need_normalisation_where_tokens_merge(tmp_path):
     model = classifier()
     model['backbone'] = dict(
-        type='mmltm.LTMEfficientViT', arch='b0', merger=dict(type='LTM', ratio=0.5), norm_cfg=dict(type='BN', requires_grad=False))
+        type='mmltm.LTMEfficientViT', arch='b0', merger=dict(type='LTM', ratio=0.5),
+        norm_cfg=dict(type='BN', requires_grad=False))
     with pytest.raises(UserError, match='norms=True, but no merging stage'):
         runner(tmp_path, model=model, hooks=[dict(TUNING, norms=True)]).train()

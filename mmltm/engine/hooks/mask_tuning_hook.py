@@ -17,8 +17,8 @@ class MaskTuningHook(Hook):
 
     That is mask logits of LTM, thresholds of LTMP, projections of soft merging. All other parameters get no gradient,
     and every module outside the mergers is in evaluation mode, so that normalisation statistics stay, too, bit for
-    bit, and nothing is dropped. Modules that compute losses (detectors, classifiers, heads) keep their mode, because some
-    decide by it what to compute.
+    bit, and nothing is dropped. Modules that compute losses (detectors, classifiers, heads) keep their mode, because
+    some decide by it what to compute.
 
     Masks learn by the loss alone; add :class:`IBStatisticsHook` for the information-bottleneck step. Start
     from a checkpoint (``load_from``). With several processes set ``find_unused_parameters=True`` in the
