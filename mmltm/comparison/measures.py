@@ -68,17 +68,8 @@ def bottleneck(model: BaseModel, loader: DataLoader, tick: Optional[Callable[[],
     metric.dataset_meta = loader.dataset.metainfo
     handle = model.register_forward_hook(lambda *_: tick() if tick else None)
     try:
-        metric.first_pass(model, loader)
-        with torch.no_grad():
-            for batch in loader:
-                model.val_step(batch)
-        values = metric.evaluate(len(loader.dataset))
+        return dict(layers=metric.measure(model, loader))
     except (UserError, ValueError, RuntimeError) as error:
         return dict(error=summary(error))
     finally:
         handle.remove()
-    layers: Dict[str, dict] = {}
-    for name, value in values.items():
-        layer, _, key = name.removeprefix('ib/').rpartition('/')
-        layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
-    return dict(layers=layers)

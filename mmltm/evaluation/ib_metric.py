@@ -126,6 +126,29 @@ class IBMetric(BaseMetric):
         self._forget()
         return {f'{self.prefix}/{key}': value for key, value in metrics.items()}
 
+    @torch.no_grad()
+    def measure(self, model: nn.Module, dataloader: DataLoader) -> Dict[str, Dict[str, float]]:
+        """Both passes, outside mmengine's loops.
+
+        Args:
+            model (nn.Module): On its device. Left in evaluation mode.
+            dataloader (DataLoader): The data.
+
+        Returns:
+            dict: From the name of each layer, below ``backbone.``, to its values by the names of :meth:`evaluate`.
+
+        Raises:
+            UserError: As :meth:`first_pass`.
+        """
+        self.first_pass(model, dataloader)
+        for batch in dataloader:
+            model.val_step(batch)
+        layers: Dict[str, Dict[str, float]] = {}
+        for name, value in self.evaluate(len(dataloader.dataset)).items():
+            layer, _, key = name.removeprefix('ib/').rpartition('/')
+            layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
+        return layers
+
     def compute_metrics(self, results: list) -> Dict[str, float]:
         """From the layers' sums, see :meth:`evaluate`; ``results`` is empty."""
         if not self._layers:

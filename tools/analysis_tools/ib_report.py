@@ -7,7 +7,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
@@ -147,18 +146,9 @@ def measure(args, cfg, checkpoint, progress, task):
     progress.update(task, total=2 * len(loader), completed=0)
     model.register_forward_hook(lambda *_: progress.advance(task))
     try:
-        metric.first_pass(model, loader)
-        with torch.no_grad():
-            for batch in loader:
-                model.val_step(batch)
-        values = metric.evaluate(len(loader.dataset))
+        return dict(images=len(loader.dataset), layers=metric.measure(model, loader))
     except ValueError as error:
         raise UserError(f'checkpoint {checkpoint}: {error}') from error
-    layers = {}
-    for name, value in values.items():
-        layer, _, key = name.removeprefix('ib/').rpartition('/')
-        layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
-    return dict(images=len(loader.dataset), layers=layers)
 
 
 def read_results(path):
