@@ -9,11 +9,12 @@ all images of the batch can spare, so a batch of one is shortest; those that ano
 
 :func:`budget_loss`, to be added to the loss of the task, steers the thresholds to a share of the operations.
 
-Departures: importance is multiplied by the number of tokens that attend, so that its mean is 1 and one learning
-rate and one temperature serve both thresholds. Sequences without a class token have no token that must stay; of
-these the most important one always does. Operations are counted as the paper counts them, with the class token among
-the tokens, but for MLPs of any width, and added up over stages of different shapes; what lies between the blocks
-(the convolutions of MobileViT) does not count.
+Departures: in the gradient of its mask, a token that is masked counts no more in S than the strongest that is not,
+for exp(A_ij) alone has no bound. Importance is multiplied by the number of tokens that attend, so that its mean is 1
+and one learning rate and one temperature serve both thresholds. Sequences without a class token have no token that
+must stay; of these the most important one always does. Operations are counted as the paper counts them, with the
+class token among the tokens, but for MLPs of any width, and added up over stages of different shapes; what lies
+between the blocks (the convolutions of MobileViT) does not count.
 """
 
 import math

@@ -126,6 +126,20 @@ def test_tokens_with_weights_attend_as_so_many_copies():
             assert (scores[..., 3] == 0).all()
 
 
+def test_masked_tokens_leave_gradients_bounded():
+    """A token that is masked, and would outweigh all others by far, does not blow up the gradient of its weight."""
+    torch.manual_seed(0)
+    layer = VisionTransformer(VIT).layers[0]
+    layer.attn.qkv.weight.data *= 300
+    x = torch.randn(2, 5, 24)
+    weights = torch.tensor([[1., 1., 1., 0., 1.]]).expand(2, 5).clone().requires_grad_()
+    _, attention = attend_weighted(layer, x, None, True)
+    masked = attention.scores[..., 3].max()
+    assert masked > 0.999, 'it would outweigh the others'
+    output, _ = attend_weighted(layer, x, weights, True)
+    assert torch.autograd.grad(output.sum(), weights)[0].abs().max() < 1e3
+
+
 def counts_of(model, x):
     """Tokens that the MLP of every layer sees."""
     counts = []

@@ -1,7 +1,9 @@
 """What backbones with token merging share: OpenMMLab's conventions, and the halves of an encoder layer."""
 
+import math
 from typing import Callable, Iterable, Optional, Sequence, Tuple, Union
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint as cp
@@ -81,8 +83,12 @@ def attend_weighted(layer: nn.Module, x: Tensor, weights: Optional[Tensor],
     bias = None if weights is None else weights.log()[:, None, None].to(queries)
     scores = None
     if weights is not None and weights.requires_grad:
-        # The logarithm has no gradient at 0.
-        scores = normalize_mask(weights[:, None, :, None].to(queries), keys @ queries.mT * scale).mT
+        # The logarithm has no gradient at 0. What a masked token would count if it took part has no bound, nor has
+        # the gradient of its weight, which says just that: here it counts no more than the strongest that does.
+        support, logits = weights[:, None, :, None].to(queries), keys @ queries.mT * scale
+        strongest = logits.detach().masked_fill(support <= 0, -math.inf).amax(-2, keepdim=True)
+        logits = torch.where(support > 0, logits, torch.minimum(logits, strongest))
+        scores = normalize_mask(support, logits).mT
     elif explicit:
         logits = queries @ keys.mT * scale
         scores = (logits if bias is None else logits + bias).softmax(-1)

@@ -15,7 +15,10 @@ methods = [
     dict(label='LTMP', merger=dict(type='LTMP'), ratios=ratios, epochs=epochs),
     *(dict(label=name, merger=dict(type=name), ratios=ratios, epochs=(0, ))
       for name in ('ToMe', 'ToFu', 'AvgPool', 'Random')),
-    *(dict(label='SoftMerging', merger=dict(type='SoftMerging', p=p), epochs=epochs) for p in (2, 4)),
+    *(dict(label='SoftMerging', merger=dict(type='SoftMerging', p=p), epochs=(0, )) for p in (2, 4)),
+    # Its projections are weights of linear layers, for which the rate of masks is far too large.
+    dict(label='SoftMerging', merger=dict(type='SoftMerging', p=2), epochs=(3, ),
+         overrides={'optim_wrapper.optimizer.lr': 1e-3}),
 ]
 
 
