@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from mmltm.visualization.figures import new_figure
 
@@ -73,6 +74,7 @@ def _panel(axes: Axes, rows: List[dict], value: Callable[[dict], float], styles:
             bars = [row['spread'] or 0 for row in curve]
             axes.errorbar([value(row) for row in curve], [row['value'] for row in curve],
                           yerr=bars if any(bars) else None, capsize=2, markersize=5, label=_name(curve[0]), **style)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(alpha=0.3)
 
 
