@@ -24,9 +24,9 @@ def make_rows(out_dir: Path, metric: Optional[str] = None) -> List[dict]:
 
     Returns:
         list[dict]: In the order config, vanilla first, label, ratio (falling), epochs. Keys: ``config``, ``label``,
-        ``ratio``, ``epochs``, ``seeds`` (number), ``images``, ``metric`` (its name), ``value`` (mean over seeds),
-        ``spread`` (standard deviation over seeds, None for one), ``difference`` from vanilla and, for classifiers,
-        its paired ``standard_error``, ``gmacs`` and ``macs_ratio``, ``latency`` (dict from batch size to
+        ``ratio``, ``epochs``, ``overrides`` (of the config), ``seeds`` (number), ``images``, ``metric`` (its name),
+        ``value`` (mean over seeds), ``spread`` (standard deviation over seeds, None for one), ``difference`` from
+        vanilla and, for classifiers, its paired ``standard_error``, ``gmacs`` and ``macs_ratio``, ``latency`` (dict from batch size to
         ``median_ms`` and ``ratio``), ``peak_bytes``, ``ib_loss`` and ``ib_bound`` (means over the layers), ``error``.
         Vanilla is the cell of the same config and epochs, or else that off the shelf.
     """
@@ -43,7 +43,7 @@ def make_rows(out_dir: Path, metric: Optional[str] = None) -> List[dict]:
 def _row(cells: List[dict], groups: Dict[tuple, List[dict]], timings: Dict[str, List[dict]],
          metric: Optional[str]) -> dict:
     first, done = cells[0], [cell for cell in cells if cell['status'] == 'done']
-    row = dict({key: first[key] for key in ('config', 'label', 'ratio', 'epochs')}, seeds=len(done),
+    row = dict({key: first[key] for key in ('config', 'label', 'ratio', 'epochs', 'overrides')}, seeds=len(done),
                error=next((f"{cell['status']}: {cell['error']}" for cell in cells if cell['error']), None))
     if not done:
         return row

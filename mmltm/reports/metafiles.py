@@ -92,7 +92,7 @@ def _cost(config: str, rows: List[dict]) -> Optional[dict]:
 def _metrics(config: str, ratio: Optional[float], scores: List[dict]) -> Optional[dict]:
     """What the longest training of a config's LTM model, as the config has it, was measured to reach."""
     rows = [row for row in scores if row['config'] == config and row['label'] == 'LTM' and row['ratio'] == ratio
-            and row['epochs'] and row.get('value') is not None]
+            and row['epochs'] and not row['overrides'] and row.get('value') is not None]
     if not rows:
         return None
     best = max(rows, key=lambda row: row['epochs'])

@@ -1,0 +1,13 @@
+"""Metrics of a config in the model index are of the config as it is."""
+
+import pytest
+
+from mmltm.reports.metafiles import _metrics
+
+
+@pytest.mark.parametrize('overrides, metrics', [
+    ({}, {'Top 1 Accuracy': 78.1, 'Epochs': 5, 'Seeds': 1}), ({'model.backbone.restore': 'none'}, None)])
+def test_metrics_are_of_the_config_as_it_is(overrides, metrics):
+    row = dict(config='a', label='LTM', ratio=0.7, epochs=5, seeds=1, metric='accuracy/top1', value=78.1,
+               overrides=overrides)
+    assert _metrics('a', 0.7, [row, {**row, 'epochs': 0, 'overrides': {}, 'value': 1.}]) == metrics
