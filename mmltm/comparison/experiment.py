@@ -34,7 +34,7 @@ class Experiment(NamedTuple):
     claims: List[dict]
 
 
-def read_experiment(path: Path, checkpoint: str) -> Experiment:
+def read_experiment(path: Path, checkpoint: str, configs: Path = Path('configs')) -> Experiment:
     """An experiment's cells, all of which start from one checkpoint.
 
     The file says ``config`` and ``vanilla``, configs without suffix; ``methods``, each with ``label``, ``merger``
@@ -43,11 +43,16 @@ def read_experiment(path: Path, checkpoint: str) -> Experiment:
     and ``claims``, each with ``text`` and, in ``ours`` and ``theirs``, ``label``, ``ratio`` and ``epochs`` of a
     method.
 
+    Args:
+        path (Path): The file.
+        checkpoint (str): Path of the vanilla weights.
+        configs (Path): Folder of the configs. Defaults to that below the current folder.
+
     Raises:
         UserError: A claim is about no method.
     """
     said = Config.fromfile(str(path)).to_dict()
-    common = dict(config=f"configs/{said['config']}.py", checkpoint=checkpoint)
+    common = dict(config=str(configs / f"{said['config']}.py"), checkpoint=checkpoint)
     shared = said.get('overrides', {})
     cells = [Cell(**common, overrides=shared)]
     for method in said['methods']:

@@ -95,3 +95,14 @@ def test_experiments_of_the_project(path):
 def test_list():
     done = subprocess.run([sys.executable, ROOT / 'tools/reproduce/run.py', '--list'], capture_output=True, text=True)
     assert done.returncode == 0 and all(path.stem in done.stdout for path in EXPERIMENTS)
+
+
+def test_wrong_data_is_named_in_one_line_from_any_folder(tmp_path):
+    checkpoint = tmp_path / 'vanilla.pth'
+    checkpoint.touch()
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/reproduce/run.py', 'mobilevit_restoration', '--checkpoint', checkpoint,
+         '--data-root', tmp_path / 'nowhere', '--out-dir', tmp_path / 'out'],
+        capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert 'nowhere does not exist' in done.stderr.strip().splitlines()[-1]

@@ -66,7 +66,8 @@ def main():
         return
     path = EXPERIMENTS / f'{args.experiment}.py'
     vanilla = read_experiment(path, '').vanilla
-    experiment = read_experiment(path, args.checkpoint or vanilla_checkpoint(vanilla, args.data_root))
+    experiment = read_experiment(
+        path, args.checkpoint or vanilla_checkpoint(vanilla, args.data_root), ROOT / 'configs')
     out_dir = Path(args.out_dir or ROOT / 'results' / experiment.name)
     out_dir.mkdir(parents=True, exist_ok=True)
     save_claims(experiment, out_dir)
