@@ -9,6 +9,8 @@ except ModuleNotFoundError as error:
     sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
              'pip install -e ".[onedl]"')
 
+import torch
+
 from mmltm.datasets.loading import skip_corrupt_images
 from mmltm.utils.checkpoint_checks import check_trained
 from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
@@ -42,7 +44,7 @@ def get_args():
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='go on with a training, from CHECKPOINT or else from the latest one in the work dir')
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help="scale the learning rate by total batch size over the config's auto_scale_lr.base_batch_size")
@@ -51,9 +53,11 @@ def get_args():
 
 def apply_options(cfg, args):
     """Applies the options that concern training only."""
-    if args.amp:
+    if args.amp and torch.cuda.is_available():
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif args.amp:
+        cfg.optim_wrapper.type = 'mmltm.BFloat16OptimWrapper'
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}')
