@@ -82,6 +82,10 @@ class LTM(nn.Module):
         prior (str): Pre-softmax mask before any step: 'area' or 'uniform'. Defaults to 'area'.
         inverse (str): Way back to all tokens: 'lstsq' or 'rownorm'. Defaults to 'lstsq'.
         temperature (float): Of the Gumbel-sigmoid. Defaults to 1.0.
+        noise (bool): Sample the binary mask in training, as the paper does; else it is the sign of the logits there,
+            too, as in evaluation, with the gradient of their sigmoid. Defaults to True.
+        weigh (bool): What the logits have learnt is part of the pre-softmax mask, too, and so moves the weights of
+            entries that stay on. In the paper the binary mask alone learns by the loss. Defaults to False.
 
     Attributes:
         logits (Tensor): (N, P) mask logits, the only parameter.
@@ -112,7 +116,9 @@ class LTM(nn.Module):
                  momentum: float = 0.1,
                  prior: str = 'area',
                  inverse: str = 'lstsq',
-                 temperature: float = 1.0) -> None:
+                 temperature: float = 1.0,
+                 noise: bool = True,
+                 weigh: bool = False) -> None:
         super().__init__()
         for name, value, known in (('mode', mode, MODES), ('step_norm', step_norm, STEP_NORMS),
                                    ('prior', prior, PRIORS), ('inverse', inverse, INVERSES)):
@@ -124,7 +130,7 @@ class LTM(nn.Module):
             raise ValueError(f'momentum must be in (0, 1], got {momentum}')
         self.source, self.target = tuple(source), tuple(target)
         self.mode, self.eta, self.step_norm, self.momentum = mode, eta, step_norm, momentum
-        self.temperature = temperature
+        self.temperature, self.noise, self.weigh = temperature, noise, weigh
         self._prior, self._inverse = PRIORS[prior], INVERSES[inverse]
 
         self.logits = nn.Parameter(local_logits(self.source, self.target))
@@ -213,11 +219,13 @@ class LTM(nn.Module):
         to the tile; the start itself is known exactly at every size.
         """
         learnt = self.logits.float() - self._constant(local_logits, self.source, self.target)
-        logits = resample_mask(learnt, self.source, self.target, source, target)
-        logits = logits + self._constant(local_logits, source, target)
-        support = gumbel_sigmoid(logits, self.temperature) if sample else (logits > 0).to(logits)
+        learnt_here = resample_mask(learnt, self.source, self.target, source, target)
+        logits = learnt_here + self._constant(local_logits, source, target)
+        support = gumbel_sigmoid(logits, self.temperature, self.noise) if sample else (logits > 0).to(logits)
         support = keep_largest(support, logits)
         scores = self._constant(self._prior, source, target)
+        if self.weigh:
+            scores = scores + learnt_here
         if steps is not None:
             scores = scores + resample_mask(steps, self.source, self.target, source, target)
         return normalize_mask(support, scores)

@@ -6,16 +6,18 @@ from torch import Tensor
 from .grids import Grid, local_gap, local_overlap
 
 
-def gumbel_sigmoid(logits: Tensor, temperature: float = 1.0) -> Tensor:
+def gumbel_sigmoid(logits: Tensor, temperature: float = 1.0, noise: bool = True) -> Tensor:
     """Binary sample with straight-through gradient: P(1) = sigmoid(logits), whatever the temperature.
 
     Args:
         logits (Tensor): Any shape.
         temperature (float): Of the sigmoid whose gradient stands in for the step's. Defaults to 1.0.
+        noise (bool): False: no sample, but 1 where a logit is positive. Defaults to True.
     """
-    uniform = torch.rand_like(logits).clamp(torch.finfo(logits.dtype).tiny, 1 - torch.finfo(logits.dtype).eps)
-    noise = uniform.log() - (-uniform).log1p()
-    soft = ((logits + noise) / temperature).sigmoid()
+    if noise:
+        uniform = torch.rand_like(logits).clamp(torch.finfo(logits.dtype).tiny, 1 - torch.finfo(logits.dtype).eps)
+        logits = logits + uniform.log() - (-uniform).log1p()
+    soft = (logits / temperature).sigmoid()
     # In this order the value is exactly 0 or 1.
     return (soft > 0.5).to(soft) + (soft - soft.detach())
 

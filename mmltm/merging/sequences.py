@@ -57,8 +57,14 @@ class History(NamedTuple):
             track (bool): Whether the way back will be asked for. Defaults to True.
         """
         batch, count = tokens.shape[:2]
-        source = torch.arange(count, device=tokens.device).expand(batch, count) if track else None
-        return cls(source, torch.ones(batch, count, device=tokens.device), count)
+        history = cls(None, torch.ones(batch, count, device=tokens.device), count)
+        return history.tracked() if track else history
+
+    def tracked(self) -> 'History':
+        """The same with a way back, if there is none and nothing has happened to the tokens yet."""
+        if self.source is not None:
+            return self
+        return self._replace(source=torch.arange(self.total, device=self.sizes.device).expand_as(self.sizes))
 
     def moved(self, indices: Callable[[], Tensor], sizes: Tensor, weights: Optional[Tensor]) -> 'History':
         """After every token has gone to a new place.

@@ -65,9 +65,9 @@ def test_logits(name):
 
 def test_form_and_preprocessor():
     model = mmltm.get_model('ltm_mobilevit_xxs')
-    assert model.backbone.layers[2][1].restore
+    assert model.backbone.layers[2][1].restore == 'stage'
     flowing = mmltm.get_model('ltm_mobilevit_xxs', backbone=dict(restore='none'))
-    assert not flowing.backbone.layers[2][1].restore
+    assert flowing.backbone.layers[2][1].restore == 'none'
     preprocessor = model.data_preprocessor
     image = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
     assert preprocessor(dict(inputs=image))['inputs'].flatten().tolist() == pytest.approx([0, 0.2, 1])

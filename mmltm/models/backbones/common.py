@@ -1,7 +1,7 @@
 """What backbones with token merging share: OpenMMLab's conventions, and the halves of an encoder layer."""
 
 import math
-from typing import Callable, Iterable, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterable, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
@@ -13,7 +13,8 @@ from mmltm.merging.grids import Grid
 from mmltm.merging.operators import normalize_mask
 from mmltm.merging.sequences import Attention, History, SequenceMerger
 
-RESTORES = ('stage', 'none')
+#: Ways to the full grid: its tokens and what merged ones have gained since, merged tokens alone, none.
+RESTORES = ('stage', 'unmerge', 'none')
 
 
 def check_restore(restore: str) -> str:
@@ -25,6 +26,22 @@ def check_restore(restore: str) -> str:
     if restore not in RESTORES:
         raise ValueError(f'restore must be one of {RESTORES}, got {restore!r}')
     return restore
+
+
+def bring_back(x: Tensor, merges: Sequence[Tuple[Any, Tensor, Tensor]], restore: str) -> Tensor:
+    """A map on the grid that it had before merges.
+
+    Args:
+        x (Tensor): (B, C, h, w), after the last merge and what came behind it.
+        merges (Sequence[tuple]): The operator of each merge, in order, and the map before and after it.
+        restore (str): 'stage' or 'unmerge'.
+
+    Returns:
+        Tensor: (B, C, H, W).
+    """
+    for operator, full, merged in reversed(merges):
+        x = operator.restore(full, merged, x) if restore == 'stage' else operator.unmerge(x)
+    return x
 
 
 def check_indices(out_indices: Union[int, Sequence[int]], count: int) -> Tuple[int, ...]:

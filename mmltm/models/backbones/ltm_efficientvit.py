@@ -13,7 +13,7 @@ from torch import Tensor
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
 
-from .common import check_restore, run
+from .common import bring_back, check_restore, run
 from .efficientvit import EfficientViT, EfficientViTStage
 
 
@@ -22,11 +22,11 @@ class LTMEfficientViTStage(EfficientViTStage):
 
     Args:
         mergers (nn.ModuleList): A merger for each block, or an identity where it merges nothing.
-        restore (bool): Bring the output back to the stage's full grid.
+        restore (str): See :class:`LTMEfficientViT`.
     """
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool, mergers: nn.ModuleList,
-                 restore: bool) -> None:
+                 restore: str) -> None:
         super().__init__(downsample, blocks, with_cp)
         self.mergers = mergers
         self.restore = restore
@@ -47,10 +47,7 @@ class LTMEfficientViTStage(EfficientViTStage):
             merged = operator.merge(full)
             merges.append((operator, full, merged))
             x = run(block.local, merged, self.with_cp)
-        if self.restore:
-            for operator, full, merged in reversed(merges):
-                x = operator.restore(full, merged, x)
-        return x, carry
+        return (x if self.restore == 'none' else bring_back(x, merges, self.restore)), carry
 
 
 @MODELS.register_module()
@@ -65,8 +62,9 @@ class LTMEfficientViT(EfficientViT):
             a block (B1: three in stage 3, four in stage 4). Short for ``merger=dict(type='LTM', ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. Those that keep
             no grid are refused, for a convolution follows.
-        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs; 'none' lets
-            the smaller map flow on and out. Defaults to 'stage'.
+        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
+            what the merged ones have gained; 'unmerge' returns to it from merged tokens alone; 'none' lets the
+            smaller map flow on and out. Defaults to 'stage'.
         **kwargs: Arguments of :class:`EfficientViT`.
 
     Raises:
@@ -91,7 +89,7 @@ class LTMEfficientViT(EfficientViT):
             if index <= len(self.stages):
                 stage = self.stages[index - 1]
                 self.stages[index - 1] = LTMEfficientViTStage(
-                    stage.downsample, stage.blocks, stage.with_cp, stage_mergers, restore == 'stage')
+                    stage.downsample, stage.blocks, stage.with_cp, stage_mergers, restore)
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:

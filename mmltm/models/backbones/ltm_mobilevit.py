@@ -29,14 +29,14 @@ from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
 
-from .common import attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
+from .common import attend, bring_back, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
 
 
 class LTMMobileVitBlock(MobileVitBlock):
     """A MobileViT block whose every encoder layer hands fewer tokens on.
 
     Args:
-        restore (bool): Bring the output back to the size of the input, which mergers that keep no grid do anyway.
+        restore (str): See :class:`LTMMobileViT`. Mergers that keep no grid bring all tokens back whatever it says.
         with_cp (bool): Recompute activations in the backward pass to save memory.
         **kwargs: Arguments of mmpretrain's ``MobileVitBlock``.
 
@@ -44,7 +44,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         mergers (nn.ModuleList): A merger for each encoder layer, or an identity where it merges nothing.
     """
 
-    def __init__(self, *, restore: bool, with_cp: bool, **kwargs) -> None:
+    def __init__(self, *, restore: str, with_cp: bool, **kwargs) -> None:
         super().__init__(**kwargs)
         self.restore, self.with_cp = restore, with_cp
         self.mergers = nn.ModuleList(nn.Identity() for _ in self.global_rep[:-1])
@@ -57,7 +57,7 @@ class LTMMobileVitBlock(MobileVitBlock):
             carry (Any, optional): Of the stage before.
 
         Returns:
-            tuple: A map, (B, out_channels, H, W), or smaller without ``restore``, and the carry.
+            tuple: A map, (B, out_channels, H, W), or smaller with ``restore='none'``, and the carry.
         """
         shortcut, size = x, tuple(x.shape[-2:])
         tokens, grid = self.unfold(run(self.local_rep, x, self.with_cp))
@@ -95,12 +95,10 @@ class LTMMobileVitBlock(MobileVitBlock):
                     merges.append((operator, full, merged))
                     tokens, grid = map_to_tokens(merged), operator.merged_grid
             tokens = run(lambda t, layer=layer: feed_forward(layer, t), tokens, self.with_cp)
-        if not (merges and self.restore):
+        if not merges or self.restore == 'none':
             return tokens, grid, [operator for operator, _, _ in merges], carry
-        update = tokens_to_map(tokens, grid)
-        for operator, full, merged in reversed(merges):
-            update = operator.restore(full, merged, update)
-        return map_to_tokens(update), merges[0][0].grid, [], carry
+        full = bring_back(tokens_to_map(tokens, grid), merges, self.restore)
+        return map_to_tokens(full), merges[0][0].grid, [], carry
 
     def fuse(self, shortcut: Tensor, x: Tensor) -> Tensor:
         x = self.conv_proj(x)
@@ -154,9 +152,10 @@ class LTMMobileViT(MobileViT):
             ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. EViT, which
             needs a class token, is refused.
-        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs; 'none'
-            lets the smaller map flow on and out, but for mergers that keep no grid (ToMe, ToFu, LTMP). Defaults
-            to 'stage'.
+        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
+            what the merged ones have gained; 'unmerge' returns to it from merged tokens alone, as mergers that keep
+            no grid (ToMe, ToFu, LTMP) do anyway; 'none' lets the smaller map flow on and out, but for these.
+            Defaults to 'stage'.
         out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Layers
             behind the last of them are not built. Defaults to (4, ).
         frozen_stages (int): -1: nothing is frozen; 0: the stem; k: the stem and the first k stages, with
@@ -191,7 +190,7 @@ class LTMMobileViT(MobileViT):
         if not -1 <= frozen_stages <= len(arch):
             raise ValueError(f'frozen_stages must be -1 (none) to {len(arch)}, got {frozen_stages}')
         # The parent's constructor calls the methods below that make the layers and need these.
-        self.restore, self.with_cp = check_restore(restore) == 'stage', with_cp
+        self.restore, self.with_cp = check_restore(restore), with_cp
         self._layer_cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         super().__init__(arch, out_indices=out_indices, **self._layer_cfgs, **kwargs)
         self.frozen_stages = frozen_stages

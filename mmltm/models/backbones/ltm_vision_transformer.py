@@ -26,7 +26,7 @@ from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config, window_sides
 from mmltm.registry import MODELS
 
-from .common import attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
+from .common import attend, bring_back, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
 
 
 @MODELS.register_module()
@@ -46,7 +46,8 @@ class LTMVisionTransformer(VisionTransformer):
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`;
             ``rounding`` defaults to 'area', so that sides shrink one at a time. All mergers work here, EViT with a
             class token only.
-        restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone, 'none'
+        restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone: those before
+            merging and what the merged ones have gained; 'unmerge' makes them of the merged ones alone; 'none'
             gives the merged ones, no map if they have no grid. The class token does not depend on it. Defaults to
             'stage'.
         out_indices (int or Sequence[int]): Layers to return, negative ones counted from the end. Layers
@@ -82,7 +83,7 @@ class LTMVisionTransformer(VisionTransformer):
         restore = check_restore(restore)
         super().__init__(arch, out_indices=out_indices, **kwargs)
         self.frozen_stages, self.with_cp = frozen_stages, with_cp
-        self.restore = restore == 'stage' and self.out_type != 'cls_token'
+        self.restore = 'none' if self.out_type == 'cls_token' else restore
 
         config = merger_config(merger, ratio)
         if config is not None and has_block_ratios(config):
@@ -92,7 +93,7 @@ class LTMVisionTransformer(VisionTransformer):
         mergers = build_mergers(config, [depth - 1], [self.embed_dims], sequences=sequences)[0]
         self.mergers = mergers[:last].append(nn.Identity())
         self.keeps_grid = not any(isinstance(merger, SequenceMerger) for merger in mergers)
-        if not (self.keeps_grid or self.restore) and self.out_type == 'featmap':
+        if not self.keeps_grid and self.restore == 'none' and self.out_type == 'featmap':
             raise ValueError(f"merger {config['type']} keeps no grid: out_type='featmap' needs restore='stage'")
         self.layers = self.layers[:last + 1]
         if last < depth - 1:
@@ -129,7 +130,7 @@ class LTMVisionTransformer(VisionTransformer):
                 if operator is not None:
                     merged = operator.merge(full)
                     x, grid = torch.cat((extra, map_to_tokens(merged)), dim=1), operator.merged_grid
-                    if self.restore:
+                    if self.restore != 'none':
                         merges.append((operator, full, merged))
             x = run(lambda x, layer=layer: feed_forward(layer, x), x, self.with_cp)
             if index in self.out_indices:
@@ -139,11 +140,11 @@ class LTMVisionTransformer(VisionTransformer):
     def _forward_sequence(self, x: Tensor, grid: Grid) -> Tuple[Tensor, ...]:
         """Outputs from embedded tokens, (B, N, C), which mergers leave without a grid."""
         outputs, nominal, has_class = [], grid, self.cls_token is not None
-        history = History.whole(x, track=self.restore)
+        history = History.whole(x, track=self.restore != 'none')
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
             x, history, nominal = encode_sequence(layer, merger, x, history, nominal, has_class, self.with_cp)
             if index in self.out_indices:
-                outputs.append(self._output(index, history.restore(x) if self.restore else x, grid))
+                outputs.append(self._output(index, x if self.restore == 'none' else history.restore(x), grid))
         return tuple(outputs)
 
     def _output(self, index: int, x: Tensor, grid: Grid) -> Tensor:
@@ -161,8 +162,7 @@ class LTMVisionTransformer(VisionTransformer):
         if not merges:
             return x, grid
         extra, update = self._split(x, grid)
-        for operator, full, merged in reversed(merges):
-            update = operator.restore(full, merged, update)
+        update = bring_back(update, merges, self.restore)
         return torch.cat((extra, map_to_tokens(update)), dim=1), merges[0][0].grid
 
     def _freeze_stages(self) -> None:
