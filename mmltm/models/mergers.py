@@ -6,8 +6,8 @@ from typing import Iterable, List, Optional, Sequence, Union
 import torch.nn as nn
 from mmengine.registry import Registry
 
-from mmltm.merging import (LTM, LTMP, AvgPool, EViT, Random, SoftMerging, ToFu, ToMe, check_ratios,
-                           window_schedule)
+from mmltm.merging import (LTM, LTMP, AvgPool, Crop, EViT, Random, SoftMerging, ToFu, ToMe,
+                           check_ratios, window_schedule)
 from mmltm.merging.grids import Grid, separate_schedule
 from mmltm.merging.sequences import Detour, SequenceMerger
 from mmltm.merging.soft import WINDOWS
@@ -22,7 +22,7 @@ from mmltm.merging.soft import WINDOWS
 #:
 #: One that does not is a :class:`~mmltm.merging.sequences.SequenceMerger`.
 TOKEN_MERGERS = Registry('token merger', scope='mmltm', locations=['mmltm.models.mergers'])
-for _merger in (LTM, AvgPool, Random, SoftMerging, ToMe, ToFu, EViT, LTMP):
+for _merger in (LTM, AvgPool, Random, Crop, SoftMerging, ToMe, ToFu, EViT, LTMP):
     TOKEN_MERGERS.register_module(module=_merger)
 
 #: What a backbone can do for mergers that keep no grid: nothing, merge within windows for an MLP alone, let all

@@ -23,6 +23,7 @@ BACKBONES = dict(
     efficientvit=(LTMEfficientViT, dict(arch='b0')))
 MERGERS = dict(
     AvgPool=dict(ratio=0.6),
+    Crop=dict(ratio=0.6),
     Random=dict(ratio=0.6, seed=0),
     SoftMerging=dict(p=4),
     ToMe=dict(ratio=0.6),

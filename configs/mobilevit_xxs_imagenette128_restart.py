@@ -1,7 +1,7 @@
 """MobileViT-XXS on Imagenette at 128 pixels, 15 epochs more from a warm restart of the learning rate.
 
     python tools/train.py configs/mobilevit_xxs_imagenette128.py --data-root DIR
-    python tools/train.py configs/mobilevit_xxs_restart_imagenette128.py --data-root DIR
+    python tools/train.py configs/mobilevit_xxs_imagenette128_restart.py --data-root DIR
 
 Learning rate 0.001 for a total batch of 64. Restarts: Loshchilov and Hutter, arXiv 1608.03983.
 """
