@@ -14,8 +14,8 @@ from mmltm.registry import OPTIM_WRAPPERS
 class BFloat16OptimWrapper(OptimWrapper):
     """Runs forward passes under autocast to bfloat16, whose range is float32's, so that no loss needs scaling.
 
-    Processors with bfloat16 products (AVX512_BF16, AMX) train transformers in about half the time. Arguments are those of
-    mmengine's ``OptimWrapper``.
+    Worth it for large matrix products on processors that know them (AVX512_BF16, AMX). Arguments are those of mmengine's
+    ``OptimWrapper``.
     """
 
     @contextmanager
