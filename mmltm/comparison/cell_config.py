@@ -50,6 +50,8 @@ def cell_config(cell: Cell, data_root: Optional[str] = None, work_dir: Optional[
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=cell.seed)
     cfg.load_from, cfg.resume = cell.checkpoint, False
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    if cfg.get('visualizer'):
+        cfg.visualizer.pop('name', None)  # else all cells of a process would log to the folder of the first
     cfg.custom_hooks = _hooks(cfg, cell)
     if not isinstance(cfg.test_evaluator, list):
         cfg.test_evaluator = [cfg.test_evaluator]

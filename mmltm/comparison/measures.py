@@ -7,7 +7,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmltm.evaluation import IBMetric
+from mmltm.evaluation import IBMetric, measure_together
 from mmltm.merging.sequences import SequenceMerger
 from mmltm.utils.errors import UserError, summary
 from mmltm.utils.memory import peak_bytes
@@ -60,15 +60,17 @@ def bottleneck(model: BaseModel, loader: DataLoader, tick: Optional[Callable[[],
         tick (Callable, optional): Called for every batch.
 
     Returns:
-        dict: ``layers``, or ``error``, one line, where the model's layers cannot be measured.
+        dict: ``layers``, but for mergers that keep no grid, and ``restored``, see the schema of results; or
+        ``error``, one line, where the model's layers cannot be measured.
     """
+    metrics = dict(layers=IBMetric(), restored=IBMetric(restored=True))
     if any(isinstance(module, SequenceMerger) for module in model.modules()):
-        return dict(error='the merger keeps no grid, so its tokens do not mean the same in every image')
-    metric = IBMetric()
-    metric.dataset_meta = loader.dataset.metainfo
+        del metrics['layers']  # merged tokens of different images mean different things
+    for metric in metrics.values():
+        metric.dataset_meta = loader.dataset.metainfo
     handle = model.register_forward_hook(lambda *_: tick() if tick else None)
     try:
-        return dict(layers=metric.measure(model, loader))
+        return dict(zip(metrics, measure_together(list(metrics.values()), model, loader)))
     except (UserError, ValueError, RuntimeError) as error:
         return dict(error=summary(error))
     finally:

@@ -2,6 +2,7 @@
 
 A folder of results, ``OUT_DIR``, holds::
 
+    experiment.json         where tools/reproduce/run.py has filled it: title, metric, claims and command
     cells/<key>.json        one file a cell: a model, a merger, a ratio, a number of epochs, a seed
     latency/<config>.json   one interleaved run over all models that the cells of a config have led to
     work_dirs/              logs and checkpoints of trainings, which no table needs
@@ -34,8 +35,10 @@ no keys between ``digest`` and ``setting`` in the following list. Schema 1 of a 
     learnt       int, of these the ones that the training has changed; 0 off the shelf
     peak_memory  dict(bytes, batch_size, kind), of a forward pass, beyond weights and input: kind is "tensors" (on a
                  CPU, without what allocators keep) or "cuda_max_memory_allocated"
-    ib           dict(layers), from name of the layer to dict(ib_loss, ib_bound, c0, mi_input, mi_label), in nats;
-                 or dict(error) where they cannot be measured; null where they were not asked for
+    ib           dict(layers, restored), each from name of the layer to dict(ib_loss, ib_bound, c0, mi_input,
+                 mi_label), in nats; or dict(error) where they cannot be measured; null where they were not asked
+                 for. "layers" is about tokens as the mergers leave them, and lacks where these keep no grid;
+                 "restored" about tokens brought back to the full grid, and lacks in older files
     history      list of dict(epoch, loss, ...), means of what has been logged in every epoch of training: losses,
                  learning rates, and "ib_loss/<layer>" etc. where IBStatisticsHook reports; [] off the shelf
     wall_time_s  float, of the call that finished the cell

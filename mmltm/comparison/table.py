@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from .cell import VANILLA
+from .experiment import saved_experiment
+from .metrics import TITLES, main_metric, metric_digits, metric_title
 from .paired import paired_difference
 from .results import load_results
-
-#: Metrics that a table may be about, in order of preference: of mmpretrain, of mmdet.
-METRICS = ('accuracy/top1', 'coco/segm_mAP', 'coco/bbox_mAP')
 
 
 def make_rows(out_dir: Path, metric: Optional[str] = None) -> List[dict]:
@@ -19,17 +18,20 @@ def make_rows(out_dir: Path, metric: Optional[str] = None) -> List[dict]:
 
     Args:
         out_dir (Path): Folder of results.
-        metric (str, optional): Name among the cells' metrics. Defaults to top-1 accuracy, else to AP of masks or of
-            boxes.
+        metric (str, optional): Name among the cells' metrics. Defaults to that of the folder's experiment, else to
+            top-1 accuracy, else to AP of masks or of boxes.
 
     Returns:
         list[dict]: In the order config, vanilla first, label, ratio (falling), epochs. Keys: ``config``, ``label``,
         ``ratio``, ``epochs``, ``overrides`` (of the config), ``seeds`` (number), ``images``, ``metric`` (its name),
         ``value`` (mean over seeds), ``spread`` (standard deviation over seeds, None for one), ``difference`` from
-        vanilla and, for classifiers, its paired ``standard_error``, ``gmacs`` and ``macs_ratio``, ``latency`` (dict from batch size to
-        ``median_ms`` and ``ratio``), ``peak_bytes``, ``ib_loss`` and ``ib_bound`` (means over the layers), ``error``.
-        Vanilla is the cell of the same config and epochs, or else that off the shelf.
+        vanilla and, for classifiers, its paired ``standard_error``, ``others`` (means over seeds of other known
+        metrics, by name), ``gmacs`` and ``macs_ratio``, ``latency`` (dict from batch size to ``median_ms`` and
+        ``ratio``), ``peak_bytes``, ``ib_loss`` and ``ib_bound`` (means over the layers), ``losses`` (of the training,
+        an epoch each, means over seeds, None where one was not finite), ``error``. Vanilla is the cell of the same
+        config and epochs, or else that off the shelf.
     """
+    metric = metric or saved_experiment(out_dir).get('metric')
     groups: Dict[tuple, List[dict]] = {}
     for cell in load_results(out_dir):
         name = json.dumps([cell['overrides'], cell['hooks'], cell['merger']], sort_keys=True)
@@ -48,19 +50,21 @@ def _row(cells: List[dict], groups: Dict[tuple, List[dict]], timings: Dict[str, 
     if not done:
         return row
     vanilla = _vanilla_of(done[0], groups)
-    metric = metric or next((name for name in METRICS if name in done[0]['metrics']), None)
-    values = [cell['metrics'][metric] for cell in done if metric in cell['metrics']]
+    metric = main_metric(done[0]['metrics'], metric)
+    values = _values(done, metric)
     row.update(
         images=done[0]['images'], metric=metric, value=_mean(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
+        others={name: _mean(_values(done, name)) for name in TITLES
+                if name != metric and name in done[0]['metrics']},
         gmacs=_mean([cell['gmacs'] for cell in done]),
         peak_bytes=_mean([cell['peak_memory']['bytes'] for cell in done]),
-        ib_loss=_ib(done, 'ib_loss'), ib_bound=_ib(done, 'ib_bound'),
+        ib_loss=_ib(done, 'ib_loss'), ib_bound=_ib(done, 'ib_bound'), losses=_losses(done),
         latency={timing['batch_size']: {key: timing[key] for key in ('median_ms', 'ratio')}
                  for timing in timings.get(done[0]['key'], [])})
     if vanilla:
         row['macs_ratio'] = row['gmacs'] / _mean([cell['gmacs'] for cell in vanilla])
-        theirs = [cell['metrics'][metric] for cell in vanilla if metric in cell['metrics']]
+        theirs = _values(vanilla, metric)
         if values and theirs and first['label'] != VANILLA:
             row['difference'] = _mean(values) - _mean(theirs)
             if metric == 'accuracy/top1' and all(cell['correct'] for cell in (*done, *vanilla)):
@@ -84,6 +88,15 @@ def _timings(out_dir: Path) -> Dict[str, List[dict]]:
             for key in model['cells']}
 
 
+def _values(cells: List[dict], metric: Optional[str]) -> List[float]:
+    return [cell['metrics'][metric] for cell in cells if metric in cell['metrics']]
+
+
+def _losses(cells: List[dict]) -> List[Optional[float]]:
+    epochs = zip(*([entry.get('loss') for entry in cell['history']] for cell in cells))
+    return [None if None in seeds else _mean(seeds) for seeds in epochs]
+
+
 def _mean(values: Sequence[float]) -> Optional[float]:
     return statistics.fmean(values) if values else None
 
@@ -98,7 +111,8 @@ def to_markdown(rows: Sequence[dict]) -> str:
     parts = []
     for config in dict.fromkeys(row['config'] for row in rows):
         chosen = [row for row in rows if row['config'] == config]
-        header, lines = _header(chosen), [_cells(row, _batch_sizes(chosen)) for row in chosen]
+        sizes, others = _batch_sizes(chosen), _others(chosen)
+        header, lines = _header(chosen, sizes, others), [_cells(row, sizes, others) for row in chosen]
         aligned = ['---'] + ['---:'] * (len(header) - 1)
         images = sorted({row['images'] for row in chosen if row.get('images')})
         reasons = [f'- {row["label"]} {_number(row["ratio"], 2)}, {row["epochs"]} epochs: {row["error"]}'
@@ -106,22 +120,23 @@ def to_markdown(rows: Sequence[dict]) -> str:
         parts += [f'**{config}**, {" or ".join(map(str, images)) or "no"} images', '',
                   *(f'| {" | ".join(cells)} |' for cells in (header, aligned, *lines)), '',
                   *(reasons + [''] if reasons else [])]
-    return '\n'.join([*parts, 'Difference: from vanilla, ± its paired standard error over the images; ± after the '
-                      'value: standard deviation over seeds; quotients are to vanilla.', ''])
+    paired = ', ± its paired standard error over the images' if any('standard_error' in row for row in rows) else ''
+    return '\n'.join([*parts, f'Difference: from vanilla{paired}; ± after the value: standard deviation over seeds; '
+                      'quotients are to vanilla.', ''])
 
 
 def write_csv(rows: Sequence[dict], path: Path) -> None:
-    """The rows for programs, a column a key and a batch size."""
-    sizes = _batch_sizes(rows)
+    """The rows for programs, a column a key, another metric and a batch size."""
+    sizes, others = _batch_sizes(rows), _others(rows)
     keys = ('config', 'label', 'ratio', 'epochs', 'seeds', 'images', 'metric', 'value', 'spread', 'difference',
             'standard_error', 'gmacs', 'macs_ratio', 'peak_bytes', 'ib_loss', 'ib_bound', 'error')
     with Path(path).open('w', newline='') as file:
         writer = csv.writer(file)
         names = ('median_ms', 'latency_ratio')
-        writer.writerow([*keys, *(f'{name}_batch_{size}' for size in sizes for name in names)])
+        writer.writerow([*keys, *others, *(f'{name}_batch_{size}' for size in sizes for name in names)])
         for row in rows:
             timings = [row.get('latency', {}).get(size, {}) for size in sizes]
-            writer.writerow([*(row.get(key) for key in keys),
+            writer.writerow([*(row.get(key) for key in keys), *(row.get('others', {}).get(name) for name in others),
                              *(timing.get(name) for timing in timings for name in ('median_ms', 'ratio'))])
 
 
@@ -129,16 +144,19 @@ def _batch_sizes(rows: Sequence[dict]) -> List[int]:
     return sorted({size for row in rows for size in row.get('latency', {})})
 
 
-def _header(rows: Sequence[dict]) -> List[str]:
+def _others(rows: Sequence[dict]) -> List[str]:
+    return list(dict.fromkeys(name for row in rows for name in row.get('others', {})))
+
+
+def _header(rows: Sequence[dict], sizes: Sequence[int], others: Sequence[str]) -> List[str]:
     metric = next((row['metric'] for row in rows if row.get('metric')), 'metric')
-    title = 'top-1, %' if metric == 'accuracy/top1' else metric.rpartition('/')[2]
-    latency = [text for size in _batch_sizes(rows) for text in (f'ms at batch {size}', 'quotient')]
-    return ['method', 'ratio', 'epochs', 'seeds', title, 'difference', 'GMACs', 'quotient', *latency, 'peak, MB',
-            'IB loss', 'IB bound']
+    latency = [text for size in sizes for text in (f'ms at batch {size}', 'quotient')]
+    return ['method', 'ratio', 'epochs', 'seeds', metric_title(metric), 'difference', *map(metric_title, others),
+            'GMACs', 'quotient', *latency, 'peak, MB', 'IB loss', 'IB bound']
 
 
-def _cells(row: dict, sizes: Sequence[int]) -> List[str]:
-    digits = 2 if row.get('metric') == 'accuracy/top1' else 4
+def _cells(row: dict, sizes: Sequence[int], others: Sequence[str]) -> List[str]:
+    digits = metric_digits(row.get('metric'))
     value = _number(row.get('value'), digits) + _plus_minus(row.get('spread'), digits)
     difference = _number(row.get('difference'), digits, '+') + _plus_minus(row.get('standard_error'), digits)
     latency = [text for size in sizes for timing in [row.get('latency', {}).get(size, {})]
@@ -147,6 +165,7 @@ def _cells(row: dict, sizes: Sequence[int]) -> List[str]:
     outcome = (row['error'] or '').partition(':')[0]  # the reason stands below
     return [row['label'], _number(row['ratio'], 2), str(row['epochs']), str(row['seeds']),
             ' '.join(filter(None, (value, outcome))), difference,
+            *(_number(row.get('others', {}).get(name), metric_digits(name)) for name in others),
             _number(row.get('gmacs'), 4), _number(row.get('macs_ratio'), 3), *latency,
             _number(None if peak is None else peak / 1e6, 1), _number(row.get('ib_loss'), 4),
             _number(row.get('ib_bound'), 4)]

@@ -5,7 +5,7 @@ Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 
 
 import inspect
 from functools import partial
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from mmengine.dist import get_rank, get_world_size
@@ -23,6 +23,10 @@ from mmltm.utils.errors import UserError
 from mmltm.utils.targets import class_distribution
 
 from .layers import find_layers, layer_tokens
+from .way_back import WayBack
+
+#: From the name of each layer, below ``backbone.``, to its values by the names of :meth:`IBMetric.evaluate`.
+LayerValues = Dict[str, Dict[str, float]]
 
 HOOK_HINT = "IBMetric sees no features by itself: add dict(type='mmltm.IBMetricHook') to custom_hooks"
 
@@ -35,8 +39,11 @@ class IBMetric(BaseMetric):
     :class:`~mmltm.engine.hooks.IBMetricHook` makes before the evaluation, and the evaluation itself. Features
     are taken where they arise, in the forward passes, and only sums are kept, 16 C^2 bytes and twice the
     centroids a layer. X are the tokens that enter a merger, X~ those that leave it; for a vanilla backbone
-    both are the block's own tokens. Q(a|y) is that of the same data. Needs labels in the data, as in
-    validation, and data that come the same way twice.
+    both are the block's own tokens. Tokens that leave a merger without a grid (ToMe, ToFu, EViT, LTMP) do not mean
+    the same in every image: of these, X and X~ are copies of the tokens in all places of the full grid that went
+    into them, and tokens that were dropped are what they were then. ``restored=True`` brings the tokens of all
+    mergers back like this, so that different ones can be compared. Q(a|y) is that of the same data. Needs labels in
+    the data, as in validation, and data that come the same way twice.
 
     Results are named ``<prefix>/<layer>/<key>``, with the keys ``ib_loss``, ``ib_bound``, ``c0``,
     ``mi_input`` (I(X~, X)) and ``mi_label`` (I(X~, Y)), all in nats; ib_loss <= ib_bound - c0 (Theorem 3.1).
@@ -47,7 +54,7 @@ class IBMetric(BaseMetric):
             mergers, or, if there are none, all transformer blocks, see
             :func:`~mmltm.evaluation.layers.find_layers`.
         window (int): Side of the window over which tokens of a layer without one of its own are averaged.
-            Defaults to 7.
+            Defaults to 7, and serves all layers with ``restored``.
         beta (float): Inverse temperature of phi. Defaults to 10.0, as for the masks; the paper has 1.
         normalize (bool): L2-normalise features before distances. Defaults to True.
         center (bool): Subtract the mean feature before that. Defaults to True.
@@ -55,6 +62,8 @@ class IBMetric(BaseMetric):
             16.
         input_dim (int, optional): Dimensions left of all tokens of X by a further one; None is exact.
             Defaults to 64.
+        restored (bool): Measure the tokens of mergers that keep a grid on the full grid of their stage, too, where
+            ``unmerge`` of their operators brings them. Defaults to False.
         **kwargs: Arguments of mmengine's ``BaseMetric``.
 
     Raises:
@@ -73,13 +82,15 @@ class IBMetric(BaseMetric):
                  center: bool = True,
                  stat_dim: Optional[int] = 16,
                  input_dim: Optional[int] = 64,
+                 restored: bool = False,
                  **kwargs) -> None:
         super().__init__(**kwargs)
-        self.num_classes, self.pattern, self.window = num_classes, layers, window
+        self.num_classes, self.pattern, self.window, self.restored = num_classes, layers, window, restored
         self.space = dict(beta=beta, normalize=normalize, center=center)
         self.stat_dim, self.input_dim = stat_dim, input_dim
         self._layers: Dict[str, _Layer] = {}
         self._handles: list = []
+        self._way_back = WayBack()
         self._targets: Optional[Tensor] = None
         self._first = True
         self._seen = self._size = 0
@@ -92,6 +103,15 @@ class IBMetric(BaseMetric):
             dataloader (DataLoader): What will be evaluated.
             fp16 (bool): Run the model under autocast. Defaults to False.
         """
+        _first_passes([self], model, dataloader, fp16)
+
+    def begin(self, model: nn.Module, dataloader: DataLoader) -> None:
+        """Begin to watch the model; whoever calls it makes the passes, the first up to :meth:`finish_first`.
+
+        Args:
+            model (nn.Module): Not wrapped.
+            dataloader (DataLoader): What will be evaluated.
+        """
         if self.num_classes is None:
             classes = (self.dataset_meta or {}).get('classes')
             if classes is None:
@@ -99,14 +119,9 @@ class IBMetric(BaseMetric):
             self.num_classes = len(classes)
         self._size = len(dataloader.dataset)
         self._watch(model)
-        model.eval()
-        print_log(f'IBMetric: first of two passes over {len(dataloader)} batches', logger='current')
-        with torch.no_grad():
-            for index, data_batch in enumerate(dataloader):
-                with autocast(enabled=fp16):
-                    model.val_step(data_batch)
-                if (index + 1) % 50 == 0:
-                    print_log(f'IBMetric: first pass [{index + 1}/{len(dataloader)}]', logger='current')
+
+    def finish_first(self) -> None:
+        """Turn the first pass into class centroids. Collective."""
         for layer in self._layers.values():
             layer.finish_first()
         self._first, self._seen = False, 0
@@ -123,31 +138,12 @@ class IBMetric(BaseMetric):
             size (int): Not needed; samples that pad the last batch have been left out by now.
         """
         metrics = self.compute_metrics(self.results)
-        self._forget()
+        self.forget()
         return {f'{self.prefix}/{key}': value for key, value in metrics.items()}
 
-    @torch.no_grad()
-    def measure(self, model: nn.Module, dataloader: DataLoader) -> Dict[str, Dict[str, float]]:
-        """Both passes, outside mmengine's loops.
-
-        Args:
-            model (nn.Module): On its device. Left in evaluation mode.
-            dataloader (DataLoader): The data.
-
-        Returns:
-            dict: From the name of each layer, below ``backbone.``, to its values by the names of :meth:`evaluate`.
-
-        Raises:
-            UserError: As :meth:`first_pass`.
-        """
-        self.first_pass(model, dataloader)
-        for batch in dataloader:
-            model.val_step(batch)
-        layers: Dict[str, Dict[str, float]] = {}
-        for name, value in self.evaluate(len(dataloader.dataset)).items():
-            layer, _, key = name.removeprefix('ib/').rpartition('/')
-            layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
-        return layers
+    def measure(self, model: nn.Module, dataloader: DataLoader) -> LayerValues:
+        """Both passes, outside mmengine's loops, see :func:`measure_together`."""
+        return measure_together([self], model, dataloader)[0]
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
         """From the layers' sums, see :meth:`evaluate`; ``results`` is empty."""
@@ -157,7 +153,7 @@ class IBMetric(BaseMetric):
                 for key, value in layer.metrics().items()}
 
     def _watch(self, model: nn.Module) -> None:
-        self._forget()
+        self.forget()
         signature = inspect.signature(model.forward)
 
         def before(module: nn.Module, args: tuple, kwargs: Dict[str, Any]) -> None:
@@ -167,15 +163,16 @@ class IBMetric(BaseMetric):
             modules = find_layers(model, self.pattern)
         except ValueError as error:
             raise UserError(f'IBMetric: {error}') from error
-        self._handles = [model.register_forward_pre_hook(before, with_kwargs=True)]
+        self._handles = [model.register_forward_pre_hook(before, with_kwargs=True), *self._way_back.follow(model)]
         for name, module in modules.items():
             take = partial(self._take_tokens, name)
             self._handles.append(module.register_forward_hook(take, with_kwargs=True))
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Leave the model as it was, and begin anew."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._layers, self._targets = [], {}, None
+        self._handles, self._layers, self._targets, self._way_back = [], {}, None, WayBack()
         self._first, self._seen = True, 0
 
     def _take_targets(self, data_samples: Optional[list]) -> None:
@@ -190,7 +187,8 @@ class IBMetric(BaseMetric):
 
     def _take_tokens(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         try:
-            tokens, merged = layer_tokens(module, args, kwargs, output, len(self._targets), self.window)
+            tokens, merged = layer_tokens(
+                module, args, kwargs, output, len(self._targets), self.window, self._way_back, self.restored)
         except ValueError as error:
             raise UserError(f'IBMetric: {name}: {error}') from error
         if name not in self._layers:
@@ -205,6 +203,54 @@ class IBMetric(BaseMetric):
         input_dims = tokens.shape[1] * centroids.centroids.shape[-1]
         inputs = ClassCentroids(num_tokens=1, embed_dims=input_dims, stat_dim=self.input_dim, **space)
         return _Layer(centroids.to(tokens.device), inputs.to(tokens.device))
+
+
+@torch.no_grad()
+def measure_together(metrics: Sequence[IBMetric], model: nn.Module, dataloader: DataLoader) -> List[LayerValues]:
+    """What several metrics say of a model, in two passes for all of them.
+
+    Args:
+        metrics (Sequence[IBMetric]): With ``num_classes``, or the data set's metainfo.
+        model (nn.Module): On its device. Left in evaluation mode.
+        dataloader (DataLoader): The data.
+
+    Returns:
+        list[dict]: Of each metric.
+
+    Raises:
+        UserError: As :meth:`IBMetric.first_pass`.
+    """
+    try:
+        _first_passes(metrics, model, dataloader)
+        for batch in dataloader:
+            model.val_step(batch)
+        return [_by_layer(metric.evaluate(len(dataloader.dataset))) for metric in metrics]
+    finally:
+        for metric in metrics:
+            metric.forget()
+
+
+@torch.no_grad()
+def _first_passes(metrics: Sequence[IBMetric], model: nn.Module, dataloader: DataLoader, fp16: bool = False) -> None:
+    for metric in metrics:
+        metric.begin(model, dataloader)
+    model.eval()
+    print_log(f'IBMetric: first of two passes over {len(dataloader)} batches', logger='current')
+    for index, data_batch in enumerate(dataloader):
+        with autocast(enabled=fp16):
+            model.val_step(data_batch)
+        if (index + 1) % 50 == 0:
+            print_log(f'IBMetric: first pass [{index + 1}/{len(dataloader)}]', logger='current')
+    for metric in metrics:
+        metric.finish_first()
+
+
+def _by_layer(values: Dict[str, float]) -> LayerValues:
+    layers: LayerValues = {}
+    for name, value in values.items():
+        layer, _, key = name.removeprefix('ib/').rpartition('/')
+        layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
+    return layers
 
 
 class _Layer:

@@ -1,24 +1,30 @@
 """The block of a page that one result file, or one folder of cells, gives."""
 
+import os
 import textwrap
 from pathlib import Path
 from typing import List, Sequence
 
-from mmltm.comparison import load_result, load_results
-from mmltm.comparison.experiment import claims_table, saved_command
+from mmltm.comparison import ib_layers, load_result, load_results
+from mmltm.comparison.claims import claims_table
+from mmltm.comparison.experiment import saved_experiment
+from mmltm.comparison.report import CURVES, IB_LAYERS, NAME
 from mmltm.comparison.table import make_rows, to_markdown
 from mmltm.reports.costs import latency_table, macs_table
 from mmltm.reports.paper import Paper
 
 _TABLES = dict(macs=macs_table, benchmark=latency_table)
+_BESIDE = {f'{NAME}.png': 'accuracy against cost', CURVES: 'training loss',
+           ib_layers.FILE: 'information bottleneck by layer', IB_LAYERS: 'its table'}
 
 
-def block(name: str, folder: Path) -> str:
-    """Markdown of the results called ``name``: their table, what they were measured on, and the commands.
+def block(name: str, folder: Path, page: Path) -> str:
+    """Markdown of the results called ``name``: their table, pictures, what they were measured on, and the commands.
 
     Args:
         name (str): ``folder/name.json`` is a file of rows, or ``folder/name`` a folder of cells.
         folder (Path): Of results; ``paper.json`` in it holds the paper's numbers.
+        page (Path): Of which the block is a part, for links.
     """
     path = folder / f'{name}.json'
     if path.exists():
@@ -27,11 +33,18 @@ def block(name: str, folder: Path) -> str:
                             origin([dict(result['setting'], **run) for run in result['runs']])])
     cells = load_results(folder / name)
     if cells:
-        command = saved_command(folder / name)
+        command = saved_experiment(folder / name).get('command')
         return '\n\n'.join(filter(None, [
-            to_markdown(make_rows(folder / name)).strip(), claims_table(folder / name),
+            to_markdown(make_rows(folder / name)).strip(), claims_table(folder / name), _links(folder / name, page),
             origin([dict(cell['setting'], command=command) for cell in cells])]))
     return f'*Not measured yet: there is no `{folder.name}/{name}`.*'
+
+
+def _links(folder: Path, page: Path) -> str:
+    """The pictures and pages that a report has left in a folder of results."""
+    links = [f'[{text}]({Path(os.path.relpath(folder / picture, page.parent)).as_posix()})'
+             for picture, text in _BESIDE.items() if (folder / picture).exists()]
+    return f"Beside it: {', '.join(links)}." if links else ''
 
 
 def origin(settings: Sequence[dict]) -> str:

@@ -95,6 +95,7 @@ def test_config_of_a_cell(inside):
     cfg = cell_config(cell)
     assert cfg.model.backbone.merger == dict(LTM, eta=0) and cfg.model.backbone.ratio is None
     assert cfg.train_cfg.max_epochs == 2 and cfg.randomness.seed == 7 and cfg.val_cfg is None
+    assert 'name' not in cell_config(Cell('tuning.py', overrides={'visualizer.name': 'shared'})).visualizer
     assert hooks(cfg, MaskTuningHook) and hooks(cfg, IBStatisticsHook) and not hooks(cfg, LTMPBudgetHook)
     assert hooks(cfg, DistillationHook)[0].checkpoint == 'vanilla.pth'
     cfg = cell_config(Cell('tuning.py', 'LTMP', dict(type='LTMP', ratio=0.5), 0.5, 2))

@@ -1,4 +1,4 @@
-"""Experiments: files of cells and claims, and what their results say of the claims."""
+"""Experiments: files of cells and claims."""
 
 import subprocess
 import sys
@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmltm.comparison import save_result
 from mmltm.comparison.cell_config import cell_config
-from mmltm.comparison.experiment import claims_table, judged, read_experiment, save_claims
+from mmltm.comparison.experiment import read_experiment, save_experiment, saved_experiment
 from mmltm.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +38,8 @@ def file(tmp_path):
 def test_cells_of_a_file(file):
     experiment = read_experiment(file, 'vanilla.pth')
     assert (experiment.name, experiment.title, experiment.vanilla) == (
-        'tried', 'A title.', 'efficientvit_b0_imagenette128')
+        'tried', 'A title.', ['efficientvit_b0_imagenette128'])
+    assert (experiment.metric, experiment.batch_sizes) == (None, (1, 16))
     # LTM off the shelf is the same for all seeds.
     assert [(cell.label, cell.ratio, cell.epochs, cell.seed) for cell in experiment.cells] == [
         ('vanilla', None, 0, 0), ('LTM', 0.7, 0, 0), ('LTM', 0.7, 2, 0), ('LTM', 0.7, 2, 1), ('LTM', 0.5, 0, 0),
@@ -57,35 +57,32 @@ def test_claim_about_nothing(file):
         read_experiment(file, 'vanilla.pth')
 
 
-# Of 100 images: d_i is 1 for 10 (or 30) of them and 0 for the others; the variance is that of such numbers.
-@pytest.mark.parametrize('ours, theirs, points, error, verdict', [
-    ('1' * 60 + '0' * 40, '1' * 30 + '0' * 70, 30., 4.606, 'held'),
-    ('1' * 30 + '0' * 70, '1' * 60 + '0' * 40, -30., 4.606, 'not held'),
-    ('1' * 51 + '0' * 49, '1' * 50 + '0' * 50, 1., 1., 'undecided at this budget'),
-    ('1' * 50 + '0' * 50, None, None, None, 'not measured'),
-])
-def test_verdicts(file, tmp_path, ours, theirs, points, error, verdict):
+def test_from_scratch_vanilla_trains_like_all_others(file):
+    scratch = FILE.replace("vanilla = 'efficientvit_b0_imagenette128'\n", '')
+    file.write_text(scratch)
+    with pytest.raises(UserError, match='tried.py has methods with 0 epochs: say in `vanilla`'):
+        read_experiment(file)
+    file.write_text(scratch.replace('epochs=(0, ))', 'epochs=(3, ))').replace('(0, 2)', '(2, 3)').split('claims')[0])
+    experiment = read_experiment(file)
+    assert experiment.vanilla == [] and all(cell.checkpoint is None for cell in experiment.cells)
+    assert [(cell.epochs, cell.seed) for cell in experiment.cells if cell.label == 'vanilla'] == [
+        (2, 0), (2, 1), (3, 0), (3, 1)]
+
+
+def test_what_is_kept_beside_the_cells(file, tmp_path):
+    assert saved_experiment(tmp_path) == {}
+    file.write_text(FILE + "metric, batch_sizes = 'accuracy/top5', (4, )\n")
     experiment = read_experiment(file, 'vanilla.pth')
-    save_claims(experiment, tmp_path)
-    claim, = experiment.claims
-    for side, correct in (('ours', ours), ('theirs', theirs)):
-        for key in claim[side]:
-            save_result(tmp_path / 'cells' / f'{key}.json', dict(
-                kind='cell', key=key, status='failed' if correct is None else 'done', correct=correct))
-    row, = judged(tmp_path)
-    assert row['verdict'] == verdict and row['points'] == (None if points is None else pytest.approx(points))
-    assert row['standard_error'] == (None if error is None else pytest.approx(error, abs=1e-3))
-    assert f'| {verdict} |' in claims_table(tmp_path)
-
-
-def test_no_claims_no_table(tmp_path):
-    assert claims_table(tmp_path) == ''
+    assert experiment.batch_sizes == (4, )
+    save_experiment(experiment, tmp_path)
+    kept = saved_experiment(tmp_path)
+    assert (kept['metric'], kept['claims']) == ('accuracy/top5', experiment.claims) and ' tried ' in kept['command']
 
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_experiments_of_the_project(path):
     experiment = read_experiment(path, 'vanilla.pth')
-    assert (ROOT / 'configs' / f'{experiment.vanilla}.py').exists()
+    assert all((ROOT / 'configs' / f'{config}.py').exists() for config in experiment.vanilla)
     keys = [cell.key for cell in experiment.cells]
     assert len(set(keys)) == len(keys)
     for cell in experiment.cells:

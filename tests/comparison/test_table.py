@@ -35,7 +35,7 @@ def save_cell(folder, label, correct, ratio=None, epochs=0, seed=0, gmacs=2.0, *
         kind='cell', key=key, status='done', error=None, label=label, config='net', merger=None, ratio=ratio,
         epochs=epochs, seed=seed, overrides={}, hooks=[], checkpoint='abc', digest=dict(test='t'),
         metrics={'accuracy/top1': accuracy}, images=correct and len(correct), correct=correct, gmacs=gmacs, ib=None,
-        peak_memory=dict(bytes=5_000_000)), **more})
+        history=[], peak_memory=dict(bytes=5_000_000)), **more})
     return key
 
 
@@ -88,6 +88,14 @@ def test_detectors_have_no_standard_error(tmp_path):
     assert ltm['metric'] == 'coco/bbox_mAP' and ltm['difference'] == pytest.approx(-0.05)
     assert 'standard_error' not in ltm
     assert make_rows(tmp_path, 'coco/bbox_mAP_50')[1]['value'] == 0.9
+    save_result(tmp_path / 'experiment.json', dict(metric='coco/bbox_mAP_50'))
+    row = make_rows(tmp_path)[1]
+    assert row['value'] == 0.9 and row['others'] == {'coco/bbox_mAP': 0.25}
+    write_report(tmp_path)
+    text = (tmp_path / 'comparison.md').read_text()
+    assert '| seeds | box AP50 | difference | box AP | GMACs |' in text
+    assert '| 0.900 | +0.000 | 0.250 | 2.0000 |' in text and 'paired' not in text
+    assert list(csv.DictReader((tmp_path / 'comparison.csv').open()))[1]['coco/bbox_mAP'] == '0.25'
 
 
 def test_report(results):

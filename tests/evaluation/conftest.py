@@ -1,6 +1,6 @@
-"""Makes the small runs of the engine's tests importable."""
+"""Makes the helpers of these tests and the small runs of the engine's importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'engine'))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / 'engine')]

@@ -3,9 +3,10 @@ loop."""
 
 import pytest
 import torch
+from measuring import Classifier, Loader, measure
 from mmpretrain.models import MobileViT, SwinTransformer, VisionTransformer
 from mmpretrain.structures import DataSample
-from small_runs import CLASSES, Images, classifier, runner
+from small_runs import Images, classifier, runner
 
 from mmltm.evaluation import IBMetric, ib_metric
 from mmltm.evaluation.layers import find_layers
@@ -16,41 +17,6 @@ from mmltm.utils.errors import UserError
 
 KEYS = ('ib_loss', 'ib_bound', 'c0', 'mi_input', 'mi_label')
 HOOK = dict(type='mmltm.IBMetricHook')
-
-
-class Classifier(torch.nn.Module):
-    """As much of a classifier as the metric needs."""
-
-    def __init__(self, backbone):
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, inputs, data_samples=None):
-        return self.backbone(inputs)
-
-    def val_step(self, data):
-        return self(torch.stack(data['inputs']), data['data_samples'])
-
-
-class Loader(list):
-    """Batches of made-up images."""
-
-    def __init__(self, count=12, batch=4, size=64):
-        self.dataset = Images(count, size, augment=False)
-        items = [self.dataset[index] for index in range(count)]
-        items = [dict(item, inputs=(item['inputs'] - 128) / 64) for item in items]
-        super().__init__({key: [item[key] for item in items[i:i + batch]] for key in items[0]}
-                         for i in range(0, count, batch))
-
-
-def measure(model, loader, **kwargs):
-    """Both passes, as the hook and the loop make them."""
-    metric = IBMetric(num_classes=len(CLASSES), **kwargs)
-    metric.first_pass(model, loader)
-    with torch.no_grad():
-        for batch in loader:
-            metric.process(batch, model.val_step(batch))
-    return metric.evaluate(len(loader.dataset))
 
 
 @pytest.mark.parametrize('beta, normalize, center', [

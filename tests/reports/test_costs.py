@@ -33,7 +33,7 @@ def render(tmp_path):
         (tmp_path / 'paper.json').write_text(json.dumps(dict(entries=PAPER)))
         content = dict(schema=1, kind=kind, setting=SETTING, runs=RUNS, rows=rows)
         (tmp_path / 'some.json').write_text(json.dumps(content))
-        return block('some', tmp_path)
+        return block('some', tmp_path, tmp_path / 'README.md')
 
     return render
 
@@ -74,7 +74,7 @@ def test_mergers_side_by_side(render):
 
 
 def test_not_measured(tmp_path):
-    assert block('none', tmp_path).startswith('*Not measured yet')
+    assert block('none', tmp_path, tmp_path / 'README.md').startswith('*Not measured yet')
 
 
 @pytest.mark.parametrize('config, name, kind', [

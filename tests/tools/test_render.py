@@ -23,7 +23,7 @@ def test_nothing_is_stale(check):
 
 
 def test_stale_table_is_found(check, root, monkeypatch):
-    monkeypatch.setattr('mmltm.reports.block', lambda name, folder: 'another table')
+    monkeypatch.setattr('mmltm.reports.block', lambda name, folder, page: 'another table')
     with pytest.raises(SystemExit, match='error: stale: README.md, results/README.md; run python'):
         check()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 import mmltm
-from mmltm.comparison.experiment import claims_table, read_experiment, save_claims
+from mmltm.comparison.claims import claims_table
+from mmltm.comparison.experiment import read_experiment, save_experiment
 from mmltm.comparison.latency import measure_latency
 from mmltm.comparison.report import NAME, write_report
 from mmltm.comparison.run_cells import run_cells
@@ -17,11 +18,12 @@ from mmltm.utils.errors import UserError, run
 EXAMPLES = """examples:
   python tools/reproduce/run.py --list
   python tools/reproduce/run.py merging_that_matters --data-root data/imagenette128
+  python tools/reproduce/run.py detection_mini --data-root data/mini_coco
   python tools/results/render.py        # then: tables of README.md and results/README.md
 
 An experiment is a file in tools/reproduce/experiments/. The vanilla model that its cells start from is trained first,
-into work_dirs/, unless its checkpoint is there or given. Results go to results/EXPERIMENT/, a file a cell, and a call that
-was interrupted goes on where it was.
+into work_dirs/, unless its checkpoint is there or given; some experiments start from scratch. Results go to
+results/EXPERIMENT/, a file a cell, and a call that was interrupted goes on where it was.
 """
 
 ROOT = Path(mmltm.__file__).parents[1]
@@ -34,7 +36,8 @@ def parse_args():
     parser.add_argument('experiment', nargs='?', choices=known, metavar='EXPERIMENT', help=', '.join(known))
     parser.add_argument('--list', action='store_true', help='say what each experiment is about')
     parser.add_argument('--data-root', metavar='DIR', help='folder that every dataset shall read from')
-    parser.add_argument('--checkpoint', metavar='FILE', help='of the vanilla model; default: the last one in its work_dir')
+    parser.add_argument('--checkpoint', metavar='FILE',
+                        help='of the vanilla model; default: the last one in its work_dir')
     parser.add_argument('--out-dir', metavar='DIR', help='default: results/EXPERIMENT')
     parser.add_argument('--no-latency', action='store_true', help='leave latency out')
     args = parser.parse_args()
@@ -43,13 +46,21 @@ def parse_args():
     return args
 
 
-def vanilla_checkpoint(config, data_root):
-    """The last checkpoint of a vanilla model, which is trained if there is none or its training was interrupted."""
+def vanilla_checkpoint(configs, data_root):
+    """The last checkpoint of a vanilla model whose configs train one from another's weights; None without any.
+
+    A model is trained if it is not there or its training was interrupted.
+    """
+    if not configs:
+        return None
+    *earlier, config = configs
     work_dir = ROOT / 'work_dirs' / config
     last = work_dir / 'trained'
     if not last.exists():
+        start = vanilla_checkpoint(earlier, data_root)
         command = [sys.executable, ROOT / 'tools/train.py', ROOT / f'configs/{config}.py', '--work-dir', work_dir]
         command += ['--data-root', data_root] if data_root else []
+        command += ['--cfg-options', f'load_from={start}'] if start else []
         if (work_dir / 'last_checkpoint').exists():
             command.append('--resume')
         if subprocess.run(list(map(str, command))).returncode:
@@ -65,22 +76,24 @@ def main():
             print(path.stem, '\n   ', path.read_text().split('"""')[1].strip().replace('\n', '\n    '))
         return
     path = EXPERIMENTS / f'{args.experiment}.py'
-    vanilla = read_experiment(path, '').vanilla
+    vanilla = read_experiment(path).vanilla
+    if args.checkpoint and not vanilla:
+        raise UserError(f'{args.experiment} trains from scratch: leave out --checkpoint')
     experiment = read_experiment(
         path, args.checkpoint or vanilla_checkpoint(vanilla, args.data_root), ROOT / 'configs')
     out_dir = Path(args.out_dir or ROOT / 'results' / experiment.name)
     out_dir.mkdir(parents=True, exist_ok=True)
-    save_claims(experiment, out_dir)
+    save_experiment(experiment, out_dir)
     done = run_cells(experiment.cells, out_dir, args.data_root, ib=True)
     if not args.no_latency:
-        measure_latency(done, out_dir, args.data_root)
+        measure_latency(done, out_dir, args.data_root, experiment.batch_sizes)
     write_report(out_dir)
     console = Console()
     for text in ((out_dir / f'{NAME}.md').read_text(), claims_table(out_dir)):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if len(done) < len(experiment.cells):
-        raise UserError(f'{len(experiment.cells) - len(done)} of {len(experiment.cells)} cells came to no result, see '
-                        'above; a repeated call tries again')
+        raise UserError(f'{len(experiment.cells) - len(done)} of {len(experiment.cells)} cells came to no result, '
+                        'see above; a repeated call tries again')
 
 
 if __name__ == '__main__':

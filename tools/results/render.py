@@ -31,7 +31,7 @@ def rendered():
     results = ROOT / 'results'
     for page in PAGES:
         try:
-            yield ROOT / page, fill((ROOT / page).read_text(), lambda name: block(name, results))
+            yield ROOT / page, fill((ROOT / page).read_text(), lambda name: block(name, results, ROOT / page))
         except ValueError as error:
             raise UserError(f'{page}: {error}') from error
     for name, text in metafiles(ROOT).items():
