@@ -74,7 +74,8 @@ def test_from_scratch(call, tool, tmp_path, capsys, monkeypatch):
     for cell in cells.values():
         assert (cell['status'], cell['tuned'], cell['checkpoint'], cell['epochs']) == ('done', 'all', None, 2)
         assert [entry['epoch'] for entry in cell['history']] == [1, 2], 'each logs to a folder of its own'
-    assert {path.name for path in (tmp_path / 'results/tried').glob('*.png')} == {'comparison.png', 'curves.png'}
+    assert {path.name for path in (tmp_path / 'results/tried').glob('*.png')} == {
+        'comparison.png', 'curves.png', 'ib_layers.png'}
     assert '| LTM is better |' in capsys.readouterr().out
     call('--no-latency')
     assert '2 cells, 0 of them to run' in capsys.readouterr().out and len(timed) == 1
