@@ -128,6 +128,25 @@ def test_nothing_to_learn_from_the_very_same_model(teacher):
     torch.testing.assert_close(model(**batch, mode='loss')['loss_distillation'], torch.tensor(0.))
 
 
+def test_the_teacher_may_be_another_model(tmp_path):
+    config = tmp_path / 'teacher.py'
+    vanilla = small_vit()
+    vanilla['backbone']['merger'] = None
+    config.write_text(f'default_scope = "mmpretrain"\nmodel = {vanilla}')
+    torch.manual_seed(1)
+    teacher = build_model(Config.fromfile(config).model, 'mmpretrain')
+    torch.nn.init.normal_(teacher.head.layers.head.weight)
+    torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
+    hook = DistillationHook(str(tmp_path / 'teacher.pth'), config=str(config))
+    model, batch = prepared(hook, classifier(), cfg=Config(dict(model=classifier(), default_scope='mmpretrain')))
+    assert type(hook._teacher.backbone) is not type(model.backbone)
+    torch.testing.assert_close(hook._teacher(batch['inputs'], mode='tensor'), teacher(batch['inputs'], mode='tensor'))
+    assert model(**batch, mode='loss')['loss_distillation'] > 0
+    config.write_text(config.read_text() + '\ndata_preprocessor = dict(mean=[1., 1., 1.], std=[1., 1., 1.])')
+    with pytest.raises(UserError, match='another data_preprocessor'):
+        prepared(DistillationHook(str(tmp_path / 'teacher.pth'), config=str(config)), classifier())
+
+
 def test_distillation_refuses_what_it_cannot_use(teacher, tmp_path):
     path, _ = teacher
     for settings in (dict(), dict(_load_from=str(path), _resume=True)):

@@ -1,4 +1,4 @@
-"""Learning from the vanilla model while tokens merge (Hinton et al., "Distilling the Knowledge in a Neural Network",
+"""Learning from another model, the vanilla one while tokens merge (Hinton et al., "Distilling the Knowledge in a Neural Network",
 arXiv 1503.02531, section 2)."""
 
 from typing import Any, Dict, List, Optional
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
 from mmltm.registry import HOOKS
 from mmltm.utils.checkpoint_checks import check_tested, read_checkpoint
+from mmltm.utils.config import load_config
 from mmltm.utils.errors import UserError
 from mmltm.utils.model_loading import build_from
 from mmltm.utils.profiling import vanilla_twin
@@ -18,30 +19,32 @@ from mmltm.utils.profiling import vanilla_twin
 
 @HOOKS.register_module()
 class DistillationHook(ExtraLossHook):
-    """Adds the divergence of a classifier's predictions from those of its vanilla twin, as ``loss_distillation``.
+    """Adds the divergence of a classifier's predictions from those of another one, as ``loss_distillation``.
 
         T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
 
-    The teacher is the config's model without merging, frozen and in evaluation mode. It sees the batch as the student
-    does, after augmentation, and is no part of the student, hence of no checkpoint.
+    The teacher is the config's model without merging, or that of another config, frozen and in evaluation mode. It sees
+    the batch as the student does, after augmentation, and is no part of the student, hence of no checkpoint.
 
     Args:
         checkpoint (str, optional): Of the teacher. Defaults to ``load_from`` of the run; one that is resumed has
             none, and needs it here.
+        config (str, optional): Of the teacher, with the same preprocessing. Defaults to None, the vanilla twin.
         weight (float): Factor of the term. Defaults to 1.0.
         temperature (float): T, by which logits are divided. Defaults to 1.0.
 
     Raises:
         ValueError: A temperature that is not positive, or a negative weight.
-        UserError: No classifier, no checkpoint, or one of another model.
+        UserError: No classifier, no checkpoint, one of another model, or a teacher that wants other images.
     """
     loss_name = 'loss_distillation'
 
-    def __init__(self, checkpoint: Optional[str] = None, weight: float = 1.0, temperature: float = 1.0) -> None:
+    def __init__(self, checkpoint: Optional[str] = None, config: Optional[str] = None, weight: float = 1.0,
+                 temperature: float = 1.0) -> None:
         super().__init__(weight)
         if temperature <= 0:
             raise ValueError(f'temperature must be positive, got {temperature}')
-        self.checkpoint, self.temperature = checkpoint, temperature
+        self.checkpoint, self.config, self.temperature = checkpoint, config, temperature
         self._teacher: Optional[nn.Module] = None
         self._logits: Optional[Tensor] = None
 
@@ -61,13 +64,19 @@ class DistillationHook(ExtraLossHook):
 
         return [model.head.register_forward_hook(take)]
 
-    @staticmethod
-    def _build_teacher(runner, checkpoint: str) -> nn.Module:
-        try:
-            model = vanilla_twin(runner.cfg)
-        except ValueError as error:
-            raise UserError(f'DistillationHook: {error}') from error
+    def _build_teacher(self, runner, checkpoint: str) -> nn.Module:
         preprocessor, scope = runner.cfg.get('data_preprocessor'), runner.cfg.default_scope
+        if self.config is None:
+            try:
+                model = vanilla_twin(runner.cfg)
+            except ValueError as error:
+                raise UserError(f'DistillationHook: {error}') from error
+        else:
+            cfg = load_config(self.config)
+            if cfg.get('data_preprocessor') != preprocessor:
+                raise UserError(f'DistillationHook: the teacher of {self.config} wants images of another '
+                                'data_preprocessor')
+            model = cfg.model
         teacher = build_from(Config(dict(model=model, data_preprocessor=preprocessor, default_scope=scope)))
         check_tested(teacher, checkpoint, read_checkpoint(checkpoint), runner.logger)
         return teacher.requires_grad_(False)
