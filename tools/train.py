@@ -44,7 +44,8 @@ def get_args():
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='go on with a training, from CHECKPOINT or else from the latest one in the work dir')
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument('--amp', action='store_true',
+                        help='train in mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help="scale the learning rate by total batch size over the config's auto_scale_lr.base_batch_size")

@@ -19,8 +19,8 @@ IB_LAYERS = 'ib_layers.md'
 def write_report(out_dir: Path, metric: Optional[str] = None) -> List[dict]:
     """Write the table, as ``comparison.md``, ``.csv`` and ``.json``, and the plot, ``comparison.png``.
 
-    Where cells have trained for two epochs or more, ``curves.png`` shows their losses; where IB was measured in a space that
-    mergers have in common, ``ib_layers.png`` and ``.md`` show it by layer.
+    Where cells have trained for two epochs or more, ``curves.png`` shows their losses; where IB was measured in a
+    space that mergers have in common, ``ib_layers.png`` and ``.md`` show it by layer.
 
     Args:
         out_dir (Path): Folder of results.

@@ -14,8 +14,8 @@ from mmltm.registry import OPTIM_WRAPPERS
 class BFloat16OptimWrapper(OptimWrapper):
     """Runs forward passes under autocast to bfloat16, whose range is float32's, so that no loss needs scaling.
 
-    Worth it for large matrix products on processors that know them (AVX512_BF16, AMX). Arguments are those of mmengine's
-    ``OptimWrapper``.
+    Worth it for large matrix products on processors that know them (AVX512_BF16, AMX). Arguments are those of
+    mmengine's ``OptimWrapper``.
     """
 
     @contextmanager

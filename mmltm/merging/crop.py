@@ -1,7 +1,7 @@
 """Merging that costs no arithmetic: the physical limit of what any merger can save at the same number of tokens.
 
-For measurements of time alone (``tools/analysis_tools/benchmark.py --mergers LTM Crop``). Tokens are cut off, not merged, so
-what the model says is worthless.
+For measurements of time alone (``tools/analysis_tools/benchmark.py --mergers LTM Crop``). Tokens are cut off, not
+merged, so what the model says is worthless.
 """
 
 from typing import Callable, Optional, Tuple
@@ -14,7 +14,7 @@ from .operators import map_to_tokens, tokens_to_map
 
 
 class CropMerge:
-    """The upper left corner of maps, (B, ..., C, H, W), as large as a merged map would be; their memory layout is kept.
+    """The upper left corner of maps, (B, ..., C, H, W), as large as a merged map; their memory layout is kept.
 
     Args:
         grid (tuple): Height and width of the maps.

@@ -59,5 +59,5 @@ def check_amp(cfg: Config) -> None:
     kind = cfg.optim_wrapper.get('type', '')
     kind = kind if isinstance(kind, str) else kind.__name__
     if kind.endswith('AmpOptimWrapper') and get_device() in ('cpu', 'mps'):
-        raise UserError('AmpOptimWrapper needs a GPU, and none is available: take mmltm.BFloat16OptimWrapper, or leave '
-                        'mixed precision out')
+        raise UserError('AmpOptimWrapper needs a GPU, and none is available: take mmltm.BFloat16OptimWrapper, or '
+                        'leave mixed precision out')

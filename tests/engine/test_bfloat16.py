@@ -9,7 +9,8 @@ def test_forward_in_bfloat16_weights_in_float32():
     torch.manual_seed(0)
     model = nn.Linear(8, 1)
     wrapper = OPTIM_WRAPPERS.build(dict(
-        type='mmltm.BFloat16OptimWrapper', optimizer=torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=2))
+        type='mmltm.BFloat16OptimWrapper', accumulative_counts=2,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
     before, x = model.weight.detach().clone(), torch.randn(4, 8)
     for step in range(2):
         with wrapper.optim_context(model):

@@ -1,5 +1,7 @@
-"""Learning from another model, the vanilla one while tokens merge (Hinton et al., "Distilling the Knowledge in a Neural Network",
-arXiv 1503.02531, section 2)."""
+"""Learning from another model, the vanilla one while tokens merge.
+
+Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2.
+"""
 
 from typing import Any, Dict, List, Optional
 
@@ -23,8 +25,8 @@ class DistillationHook(ExtraLossHook):
 
         T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
 
-    The teacher is the config's model without merging, or that of another config, frozen and in evaluation mode. It sees
-    the batch as the student does, after augmentation, and is no part of the student, hence of no checkpoint.
+    The teacher is the config's model without merging, or that of another config, frozen and in evaluation mode. It
+    sees the batch as the student does, after augmentation, and is no part of the student, hence of no checkpoint.
 
     Args:
         checkpoint (str, optional): Of the teacher. Defaults to ``load_from`` of the run; one that is resumed has

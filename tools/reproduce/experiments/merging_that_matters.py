@@ -1,9 +1,9 @@
 """Masks alone on EfficientViT-B0 whose merged maps flow on: what learning, and each choice of ours, is worth.
 
-Without restoration every convolution behind a merge sees the smaller map, so tokens matter: merging all to one must cost
-tens of points ('one token' in the table). ToMe and other mergers without a grid cannot run here. 'LTM, eta 1' takes the
-paper's information-bottleneck step, normalised as by default; 'raw step' takes it as printed; 'LTM, eta 0' takes none, and
-further rows change one thing of it.
+Without restoration every convolution behind a merge sees the smaller map, so tokens matter: merging all to one must
+cost tens of points ('one token' in the table). ToMe and other mergers without a grid cannot run here. 'LTM, eta 1'
+takes the paper's information-bottleneck step, normalised as by default; 'raw step' takes it as printed; 'LTM, eta 0'
+takes none, and further rows change one thing of it.
 """
 
 config = 'ltm_efficientvit_b0_finetune_imagenette128'
@@ -20,8 +20,8 @@ RATIO, EPOCHS = 0.3, 5  # of all that is about one choice
 
 
 def ltm(label, merger=None, ratios=(RATIO, ), epochs=(EPOCHS, ), seeds=(0, ), overrides=None, hooks=()):
-    return dict(label=label, merger=dict(type='LTM', num_classes=10, eta=0., **(merger or {})), ratios=ratios, epochs=epochs,
-                seeds=seeds, overrides=overrides or {}, hooks=list(hooks))
+    return dict(label=label, merger=dict(type='LTM', num_classes=10, eta=0., **(merger or {})), ratios=ratios,
+                epochs=epochs, seeds=seeds, overrides=overrides or {}, hooks=list(hooks))
 
 
 def step(label, eta, **kwargs):
