@@ -16,4 +16,5 @@ _base_ = [
 # python tools/model_converters/convert_weights.py efficientvit_b1.r288_in1k.safetensors \
 #     checkpoints/efficientvit_b1_r288.pth --model efficientvit_b1
 load_from = 'checkpoints/efficientvit_b1_r288.pth'
-model = dict(backbone=dict(type='mmltm.LTMEfficientViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))
+model = dict(
+    backbone=dict(type='mmltm.LTMEfficientViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))

@@ -16,4 +16,5 @@ _base_ = [
 # python tools/model_converters/convert_weights.py efficientvit_b2.r224_in1k.safetensors \
 #     checkpoints/efficientvit_b2.pth --model efficientvit_b2
 load_from = 'checkpoints/efficientvit_b2.pth'
-model = dict(backbone=dict(type='mmltm.LTMEfficientViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))
+model = dict(
+    backbone=dict(type='mmltm.LTMEfficientViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))

@@ -18,5 +18,5 @@ model = dict(
     backbone=dict(
         type='mmltm.LTMSwin',
         window_size=4,
-        merger=dict(type='LTM', ratio=0.7, num_classes=10)),
+        merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),
     head=dict(num_classes=10))

@@ -18,5 +18,6 @@ load_from = ('https://mmassets.onedl.ai/mmclassification/v0/vit/finetune/'
              'vit-base-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-98e8652b.pth')
 model = dict(
     backbone=dict(
-        type='mmltm.LTMVisionTransformer', img_size=384, merger=dict(type='LTM', ratio=0.7, num_classes=1000)))
+        type='mmltm.LTMVisionTransformer', img_size=384,
+        merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))
 data_preprocessor = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])

@@ -14,4 +14,5 @@ _base_ = [
 # Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/deit/'
              'deit-tiny_pt-4xb256_in1k_20220218-13b382a0.pth')
-model = dict(backbone=dict(type='mmltm.LTMVisionTransformer', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))
+model = dict(
+    backbone=dict(type='mmltm.LTMVisionTransformer', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))
