@@ -2,7 +2,7 @@
 
 The paper's 1, 5, 10, 25 or 50 epochs are one value, `train_cfg.max_epochs`, here or on the command line
 (--cfg-options train_cfg.max_epochs=5); the learning rate follows it. The configs have `eta=0`: masks learn by the loss
-and the information bottleneck is logged, but its step is not taken, which brought no accuracy in any run
+and the information bottleneck is logged, but its step is not taken, which brought no accuracy beyond the error
 (results/README.md). `eta=1` is the paper's; it needs the statistics of two epochs and moves masks from the third on.
 """
 

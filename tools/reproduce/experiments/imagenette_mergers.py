@@ -37,7 +37,7 @@ methods = [
     dict(label='AvgPool, unmerged', merger=dict(type='AvgPool'), ratios=(0.7, 0.5), epochs=(0, ), overrides=unmerged),
     dict(label='Random, unmerged', merger=dict(type='Random'), ratios=(0.7, 0.5), epochs=(0, ), overrides=unmerged),
     *(dict(label='SoftMerging', merger=dict(type='SoftMerging', p=p), epochs=(0, )) for p in (2, 4)),
-    ltm('LTM, eta 0'),
+    ltm('LTM, eta 0', epochs=(0, EPOCHS)),
     ltm('LTM, eta 0, norms learn, distilled', overrides=norms, hooks=[distill]),
     ltm('LTM, eta 0, unmerged', overrides=unmerged),
     dict(label='LTMP', merger=dict(type='LTMP'), ratios=(0.5, ), epochs=(EPOCHS, )),
