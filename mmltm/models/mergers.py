@@ -160,7 +160,9 @@ def _check_use(merger_type: type, sequences: str) -> None:
             'windows': 'needs the attention of a whole image, but here tokens merge in windows',
             'tokens': 'needs a class token, which this backbone is built without'
         }[sequences]
-        usable = (name for name, known in TOKEN_MERGERS.module_dict.items() if _usable(known, sequences))
+        # Crop is for measurements of time: no advice.
+        usable = (name for name, known in TOKEN_MERGERS.module_dict.items()
+                  if known is not Crop and _usable(known, sequences))
         raise ValueError(f'merger {merger_type.__name__} {reason}: choose one of {", ".join(usable)}')
 
 
