@@ -5,7 +5,10 @@ import statistics
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from mmltm.visualization.ib_curves import Position
+
 from .experiment import saved_experiment
+from .ib_layers import KEYS, common_layers, mean_by_layer
 from .metrics import main_metric, metric_digits, metric_title
 from .paired import paired_difference
 from .results import load_results
@@ -14,6 +17,7 @@ from .results import load_results
 ERRORS = 2
 #: Where images cannot be compared one by one, seeds must tell, and fewer of them have no spread to speak of.
 FEWEST_SEEDS = 3
+UNDECIDED = 'undecided at this budget'
 
 
 def judged(out_dir: Path) -> List[dict]:
@@ -23,7 +27,8 @@ def judged(out_dir: Path) -> List[dict]:
         list[dict]: ``text``; ``metric``, its name; ``difference``, the value of ours less theirs; its
         ``standard_error``, over images as pairs for classifiers, else over seeds, None with fewer than three of them;
         and ``verdict``: 'held' or 'not held' where the difference is beyond two standard errors, else 'undecided at
-        this budget'; 'not measured' where a cell is missing.
+        this budget'; 'not measured' where a cell is missing. Claims about IB loss or bound, of which there is one
+        number a layer, are decided where all layers agree.
     """
     experiment = saved_experiment(out_dir)
     if not experiment:
@@ -34,13 +39,37 @@ def judged(out_dir: Path) -> List[dict]:
 
 def _judged(claim: dict, cells: Dict[str, dict], metric: Optional[str]) -> dict:
     ours, theirs = ([cells[key] for key in claim[side] if key in cells] for side in ('ours', 'theirs'))
+    quantity = claim.get('quantity')
+    if quantity:
+        ours, theirs = ([cell for cell in cells if common_layers(cell)] for cells in (ours, theirs))
     if not (ours and theirs):
-        return dict(text=claim['text'], metric=metric, difference=None, standard_error=None, verdict='not measured')
+        return _row(claim, metric, None, None, 'not measured')
+    if quantity:
+        return _row(claim, quantity, *_by_layer(mean_by_layer(ours, quantity), mean_by_layer(theirs, quantity),
+                                                falling=claim['ours'] == claim['theirs']))
     metric = main_metric(ours[0]['metrics'], metric)
     difference, error = _difference(ours, theirs, metric)
     undecided = error is None or abs(difference) <= ERRORS * error
-    verdict = 'undecided at this budget' if undecided else 'held' if difference > 0 else 'not held'
+    verdict = UNDECIDED if undecided else 'held' if difference > 0 else 'not held'
+    return _row(claim, metric, difference, error, verdict)
+
+
+def _row(claim: dict, metric: Optional[str], difference: Optional[float], error: Optional[float],
+         verdict: str) -> dict:
     return dict(text=claim['text'], metric=metric, difference=difference, standard_error=error, verdict=verdict)
+
+
+def _by_layer(ours: Dict[Position, float], theirs: Dict[Position, float],
+              falling: bool) -> Tuple[float, None, str]:
+    """Mean difference over the layers that both have, or of each layer from the next one if it is to fall."""
+    if falling:
+        values = [ours[layer] for layer in sorted(ours)]
+        differences = [before - after for before, after in zip(values, values[1:])]
+    else:
+        differences = [ours[layer] - theirs[layer] for layer in ours.keys() & theirs.keys()]
+    above = {difference > 0 for difference in differences}
+    verdict = UNDECIDED if len(above) != 1 else 'held' if above.pop() else 'not held'
+    return statistics.fmean(differences), None, verdict
 
 
 def _difference(ours: Sequence[dict], theirs: Sequence[dict], metric: str) -> Tuple[float, Optional[float]]:
@@ -58,10 +87,13 @@ def claims_table(out_dir: Path) -> str:
     rows = judged(out_dir)
     if not rows:
         return ''
-    metric = next((row['metric'] for row in rows if row['metric']), None)
+    metric = next((row['metric'] for row in rows if row['metric'] not in (None, *KEYS)), None)
     unit = 'points' if metric in (None, 'accuracy/top1') else metric_title(metric)
     lines = [f'| claim | difference, {unit} | verdict |', '| --- | ---: | --- |']
     lines += [f"| {row['text']} | {_signed(row)} | {row['verdict']} |" for row in rows]
+    if any(row['metric'] in KEYS for row in rows):
+        lines += ['', 'Where the difference is in nats it is a mean over layers, and a claim is decided where all of them '
+                  'agree.']
     if unit != 'points':
         lines += ['', f'{unit} is no mean over images, so seeds alone can tell: ± is the standard error over them; '
                   f'with fewer than {FEWEST_SEEDS} of each method a claim stays undecided.']
@@ -72,4 +104,5 @@ def _signed(row: dict) -> str:
     if row['difference'] is None:
         return ''
     digits, error = metric_digits(row['metric']), row['standard_error']
-    return f"{row['difference']:+.{digits}f}" + ('' if error is None else f' ± {error:.{digits}f}')
+    unit = ' nats' if row['metric'] in KEYS else ''
+    return f"{row['difference']:+.{digits}f}" + ('' if error is None else f' ± {error:.{digits}f}') + unit

@@ -42,10 +42,13 @@ def read_experiment(path: Path, checkpoint: Optional[str] = None, configs: Path 
 
     The file says ``config`` without suffix; ``vanilla``, another or several, see :class:`Experiment`, if there is a
     checkpoint to start from; ``methods``, each with ``label``, ``merger`` without ratio, and lists ``ratios`` (not
-    with SoftMerging, which has ``p``), ``epochs`` and ``seeds`` (defaults to (0, )), ``overrides`` and ``hooks`` as
+    with SoftMerging, which has ``p``, nor where ``merger`` says a share for each block itself; then ``ratio`` is what
+    tables call it), ``epochs`` and ``seeds`` (defaults to (0, )), ``overrides`` and ``hooks`` as
     :class:`~mmltm.comparison.cell.Cell` has them; ``overrides`` of all cells; ``metric``, if not the usual one;
     ``batch_sizes`` of latency (defaults to (1, 16)); and ``claims``, each with ``text`` and, in ``ours`` and
-    ``theirs``, ``label``, ``ratio`` and ``epochs`` of a method.
+    ``theirs``, ``label``, ``ratio`` and ``epochs`` of a method. Ours is said to have the larger metric or, with
+    ``quantity='ib_loss'`` or ``'ib_bound'``, the larger one in all layers; the same method twice, that it falls from
+    layer to layer.
     The vanilla model is tested as it is or, without a checkpoint, trained like every method.
 
     Args:
@@ -62,24 +65,28 @@ def read_experiment(path: Path, checkpoint: Optional[str] = None, configs: Path 
     trainings = [(0, 0)] if vanilla else dict.fromkeys(itertools.chain(*map(_trainings, methods)))
     cells = [Cell(**common, epochs=epochs, seed=seed, overrides=shared) for epochs, seed in trainings]
     for method in methods:
-        for merger, (epochs, seed) in itertools.product(_mergers(method), _trainings(method)):
-            cell = Cell(**common, label=method['label'], merger=merger, ratio=merger.get('ratio') or 1 / merger['p'],
-                        epochs=epochs, seed=seed, overrides={**shared, **method.get('overrides', {})},
-                        hooks=method.get('hooks', []))
+        for (merger, ratio), (epochs, seed) in itertools.product(_mergers(method), _trainings(method)):
+            cell = Cell(**common, label=method['label'], merger=merger, ratio=ratio, epochs=epochs, seed=seed,
+                        overrides={**shared, **method.get('overrides', {})}, hooks=method.get('hooks', []))
             cells.append(cell if epochs else off_the_shelf(cell))
     cells = unique(cells)
     if not (vanilla or all(cell.epochs for cell in cells)):
         raise UserError(f'{path.name} has methods with 0 epochs: say in `vanilla` whose weights they shall have')
-    claims = [dict(text=claim['text'], ours=_keys(cells, claim['ours']), theirs=_keys(cells, claim['theirs']))
+    claims = [dict(claim, ours=_keys(cells, claim['ours']), theirs=_keys(cells, claim['theirs']))
               for claim in said.get('claims', [])]
     title = path.read_text().split('"""')[1].splitlines()[0]
     return Experiment(path.stem, title, [vanilla] if isinstance(vanilla, str) else list(vanilla), cells, claims,
                       said.get('metric'), tuple(said.get('batch_sizes', (1, 16))))
 
 
-def _mergers(method: dict) -> List[dict]:
+def _mergers(method: dict) -> List[Tuple[dict, float]]:
+    """Configs of mergers, each with the ratio that tables say."""
     merger = method['merger']
-    return [merger] if 'p' in merger else [dict(merger, ratio=ratio) for ratio in method['ratios']]
+    if 'p' in merger:
+        return [(merger, 1 / merger['p'])]
+    if 'ratio' in merger:
+        return [(merger, method['ratio'])]
+    return [(dict(merger, ratio=ratio), ratio) for ratio in method['ratios']]
 
 
 def _trainings(method: dict) -> List[tuple]:

@@ -53,7 +53,7 @@ def read_comparisons(out_dir: Path) -> List[Comparison]:
     """One for each config and ratio of a folder of results that has cells with values in the common space."""
     groups: Dict[tuple, List[dict]] = {}
     for cell in load_results(out_dir):
-        if cell['status'] == 'done' and _layers(cell):
+        if cell['status'] == 'done' and common_layers(cell):
             settings = json.dumps([cell['overrides'], cell['hooks'], cell['merger']], sort_keys=True)
             key = (cell['config'], cell['ratio'], cell['label'] != VANILLA, cell['label'], cell['epochs'], settings)
             groups.setdefault(key, []).append(cell)
@@ -70,17 +70,20 @@ def read_comparisons(out_dir: Path) -> List[Comparison]:
     return comparisons
 
 
-def _layers(cell: dict) -> Optional[Dict[str, dict]]:
+def common_layers(cell: dict) -> Optional[Dict[str, dict]]:
     """Values in the common space; what merges nothing is there anyway."""
     ib = cell['ib'] or {}
     return ib.get('restored') or (ib.get('layers') if cell['merger'] is None else None)
 
 
 def _mean_curve(cells: Sequence[dict]) -> Curve:
-    names = list(_layers(cells[0]))
-    values = {key: {position(name): statistics.fmean(_layers(cell)[name][key] for cell in cells) for name in names}
-              for key in KEYS}
-    return Curve(cells[0]['label'], cells[0]['epochs'], len(cells), values)
+    return Curve(cells[0]['label'], cells[0]['epochs'], len(cells), {key: mean_by_layer(cells, key) for key in KEYS})
+
+
+def mean_by_layer(cells: Sequence[dict], key: str) -> Dict[Position, float]:
+    """One of :data:`KEYS` by the position of the layer, mean over the seeds of one method."""
+    return {position(name): statistics.fmean(common_layers(cell)[name][key] for cell in cells)
+            for name in common_layers(cells[0])}
 
 
 def draw_ib_layers(out_dir: Path) -> Optional[Path]:

@@ -29,7 +29,7 @@ from torch import Tensor
 from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 
 from .grids import Grid, resample_mask
-from .masks import PRIORS, gumbel_sigmoid, keep_largest, local_logits
+from .masks import PRIORS, gumbel_sigmoid, keep_largest
 from .operators import INVERSES, WindowedMerge, map_to_tokens, normalize_mask, tokens_to_map
 from .precision import autocast_off
 
@@ -79,7 +79,8 @@ class LTM(nn.Module):
         stat_dim (int, optional): Channels left by the projection that bounds the memory of the statistics;
             None is exact. Defaults to 16.
         momentum (float): Of the running mean of the steps. Defaults to 0.1.
-        prior (str): Pre-softmax mask before any step: 'area' or 'uniform'. Defaults to 'area'.
+        prior (str): Mask before it has learnt: 'area' averages the area that a token takes the place of, 'partition' groups
+            of neighbouring tokens, each in one, 'uniform' weighs all entries alike. Defaults to 'area'.
         inverse (str): Way back to all tokens: 'lstsq' or 'rownorm'. Defaults to 'lstsq'.
         temperature (float): Of the Gumbel-sigmoid. Defaults to 1.0.
         noise (bool): Sample the binary mask in training, as the paper does; else it is the sign of the logits there,
@@ -133,7 +134,7 @@ class LTM(nn.Module):
         self.temperature, self.noise, self.weigh = temperature, noise, weigh
         self._prior, self._inverse = PRIORS[prior], INVERSES[inverse]
 
-        self.logits = nn.Parameter(local_logits(self.source, self.target))
+        self.logits = nn.Parameter(self._prior.logits(self.source, self.target))
         self.stats = self.report = None
         if num_classes is not None and not first:
             tokens, merged_tokens = math.prod(self.source), math.prod(self.target)
@@ -218,12 +219,12 @@ class LTM(nn.Module):
         What the logits have learnt away from their start, and the steps, are resampled from the base window
         to the tile; the start itself is known exactly at every size.
         """
-        learnt = self.logits.float() - self._constant(local_logits, self.source, self.target)
+        learnt = self.logits.float() - self._constant(self._prior.logits, self.source, self.target)
         learnt_here = resample_mask(learnt, self.source, self.target, source, target)
-        logits = learnt_here + self._constant(local_logits, source, target)
+        logits = learnt_here + self._constant(self._prior.logits, source, target)
         support = gumbel_sigmoid(logits, self.temperature, self.noise) if sample else (logits > 0).to(logits)
         support = keep_largest(support, logits)
-        scores = self._constant(self._prior, source, target)
+        scores = self._constant(self._prior.scores, source, target)
         if self.weigh:
             scores = scores + learnt_here
         if steps is not None:

@@ -1,9 +1,11 @@
 """Binary masks that learn, and what a mask is before it has learnt anything."""
 
+from typing import Callable, NamedTuple
+
 import torch
 from torch import Tensor
 
-from .grids import Grid, local_gap, local_overlap
+from .grids import Grid, local_gap, local_overlap, local_partition
 
 
 def gumbel_sigmoid(logits: Tensor, temperature: float = 1.0, noise: bool = True) -> Tensor:
@@ -28,23 +30,18 @@ def keep_largest(support: Tensor, logits: Tensor) -> Tensor:
     return support + largest * (1 - support.detach())
 
 
-def local_logits(source: Grid, target: Grid, inside: float = 1.0, outside: float = -2.0) -> Tensor:
-    """Initial mask logits, (N, P): ``inside`` where a source and a target cell overlap, ``outside`` elsewhere.
-
-    Both are near zero, so that learning can still flip an entry.
-    """
-    return torch.where(local_overlap(source, target) > 1e-9, inside, outside).float()
+#: Overlaps below this are rounding errors.
+TOUCH = 1e-9
 
 
-def area_scores(source: Grid, target: Grid, floor: float = 0.05) -> Tensor:
-    """Logarithm of the overlap of source and target cells, (N, P).
+def area_scores(source: Grid, target: Grid) -> Tensor:
+    """Logarithm of the overlap of source and target cells, (N, P): its softmax where they overlap is local averaging."""
+    return _falling_off(local_overlap(source, target), source, target)
 
-    Its softmax over all overlapping cells is local averaging. Off the overlap it falls by half with every cell of
-    distance, from ``floor`` on, so that a cell which the mask adds enters gently.
-    """
-    overlap = local_overlap(source, target)
-    away = floor * 0.5 ** local_gap(source, target)
-    return torch.where(overlap > 1e-9, overlap, away).log().float()
+
+def partition_scores(source: Grid, target: Grid) -> Tensor:
+    """Zeros where a source cell goes into a target cell, (N, P): a token is the mean of those that are in no other."""
+    return _falling_off(local_partition(source, target), source, target)
 
 
 def uniform_scores(source: Grid, target: Grid) -> Tensor:
@@ -52,5 +49,35 @@ def uniform_scores(source: Grid, target: Grid) -> Tensor:
     return torch.zeros(source[0] * source[1], target[0] * target[1])
 
 
-#: Pre-softmax masks before any information-bottleneck step.
-PRIORS = {'area': area_scores, 'uniform': uniform_scores}
+def _falling_off(weights: Tensor, source: Grid, target: Grid, floor: float = 0.05) -> Tensor:
+    """Logarithm of weights, in place of zeros of what falls by half with every cell of distance, from ``floor`` on.
+
+    So a cell that the mask adds enters gently.
+    """
+    away = floor * 0.5 ** local_gap(source, target)
+    return torch.where(weights > TOUCH, weights, away).log().float()
+
+
+class Prior(NamedTuple):
+    """What a mask is before it has learnt anything.
+
+    Attributes:
+        weights (callable): Gives, for a source and a target grid, a matrix, (N, P), whose entries above 0 are on.
+        scores (callable): Gives the pre-softmax mask before any information-bottleneck step, (N, P).
+    """
+    weights: Callable[[Grid, Grid], Tensor]
+    scores: Callable[[Grid, Grid], Tensor]
+
+    def logits(self, source: Grid, target: Grid, inside: float = 1.0, outside: float = -2.0) -> Tensor:
+        """Initial mask logits, (N, P): ``inside`` where an entry is on, ``outside`` elsewhere.
+
+        Both are near zero, so that learning can still flip an entry.
+        """
+        return torch.where(self.weights(source, target) > TOUCH, inside, outside).float()
+
+
+PRIORS = {
+    'area': Prior(local_overlap, area_scores),
+    'partition': Prior(local_partition, partition_scores),
+    'uniform': Prior(local_overlap, uniform_scores),
+}

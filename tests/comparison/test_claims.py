@@ -66,3 +66,39 @@ def test_without_a_result(say, tmp_path):
     assert (row['verdict'], row['difference']) == ('not measured', None) and '|  | not measured |' in text
     (tmp_path / FILE).unlink()
     assert claims_table(tmp_path) == '' and judged(tmp_path) == []
+
+
+def layer_claim(folder, ours, theirs, same=False):
+    """What is said of a claim about the IB loss of two methods, values by layer, or of one twice."""
+    for key, losses in dict(ours=ours, theirs=theirs).items():
+        layers = None if losses is None else {f'layers.{i}.merger': dict(ib_loss=loss, ib_bound=0.)
+                                              for i, loss in enumerate(losses)}
+        save_result(folder / 'cells' / f'{key}.json', dict(
+            key=key, status='done', correct='1', metrics={'accuracy/top1': 100.}, merger=dict(type='ToMe'),
+            ib=layers and dict(restored=layers)))
+    claim = dict(text='Ours is above', quantity='ib_loss', ours=['ours'], theirs=['ours' if same else 'theirs'])
+    save_result(folder / FILE, dict(metric=None, claims=[claim]))
+    row, = judged(folder)
+    return row['difference'], row['verdict'], claims_table(folder)
+
+
+@pytest.mark.parametrize('ours, theirs, difference, verdict', [
+    ([0.5, 0.4], [0.2, 0.1, 9.0], 0.3, 'held'), ([0.2, 0.1], [0.5, 0.4], -0.3, 'not held'),
+    ([0.5, 0.1], [0.3, 0.2], 0.05, 'undecided at this budget')])
+def test_layer_by_layer(tmp_path, ours, theirs, difference, verdict):
+    found, said, text = layer_claim(tmp_path, ours, theirs)
+    assert found == pytest.approx(difference) and said == verdict
+    assert f'| {difference:+.4f} nats | {verdict} |' in text and 'decided where all of them agree' in text
+    assert text.startswith('| claim | difference, points |')
+
+
+@pytest.mark.parametrize('losses, difference, verdict', [
+    ([0.5, 0.4, 0.1], 0.2, 'held'), ([0.1, 0.4, 0.5], -0.2, 'not held'),
+    ([0.1, 0.5, 0.4], -0.15, 'undecided at this budget')])
+def test_falling_with_depth(tmp_path, losses, difference, verdict):
+    found, said, _ = layer_claim(tmp_path, losses, [0.], same=True)
+    assert found == pytest.approx(difference) and said == verdict
+
+
+def test_without_a_bottleneck(tmp_path):
+    assert layer_claim(tmp_path, [0.5], None)[:2] == (None, 'not measured')

@@ -51,6 +51,13 @@ def test_cells_of_a_file(file):
     assert claim['ours'] == [cell.key for cell in experiment.cells[5:7]]
 
 
+def test_a_share_for_each_block(file):
+    merger = "dict(type='AvgPool', ratio=[0.5, 1.0])"
+    file.write_text(FILE.replace("merger=dict(type='AvgPool'), ratios=(0.5, )", f'merger={merger}, ratio=0.5'))
+    cell = read_experiment(file, 'vanilla.pth').cells[-1]
+    assert cell.merger == dict(type='AvgPool', ratio=[0.5, 1.0]) and cell.ratio == 0.5
+
+
 def test_claim_about_nothing(file):
     file.write_text(FILE.replace("label='AvgPool', ratio=0.5)", "label='AvgPool', ratio=0.7)"))
     with pytest.raises(UserError, match='a claim is about .*AvgPool'):

@@ -81,6 +81,7 @@ def test_not_measured(tmp_path):
     ('ltm_mobilevit_xxs_300e_in1k', 'MobileViT-XXS', 'mobilevit'),
     ('efficientvit_b1_r288_300e_in1k', 'EfficientViT-B1', 'efficientvit'),
     ('ltm_vit_t_p8_imagenette128', 'ViT-T/8', 'vit'),
+    ('vit_c_imagenette128_distilled', 'ViT-C', 'vit'),
     ('mask_rcnn_ltm_swin_s_3x', 'Mask R-CNN Swin-S', 'swin'),
     ('ssdlite_effvit_b1_200e', 'SSDLite EfficientViT-B1', 'efficientvit'),
 ])

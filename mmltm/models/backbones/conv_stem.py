@@ -1,0 +1,43 @@
+"""Strided convolutions in place of the one that cuts an image into patches.
+
+Small data sets are where a transformer needs them: with the same blocks behind, it trains faster and to a higher accuracy
+(Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv 2106.14881, section 3).
+"""
+
+import torch.nn as nn
+
+from mmltm.registry import MODELS
+
+
+@MODELS.register_module()
+class ConvStem(nn.Sequential):
+    """Maps of ``stride`` times smaller sides by 3 x 3 convolutions of stride 2, then a 1 x 1 convolution.
+
+    Channels double with each, up to ``out_channels``; a batch norm and a ReLU follow all but the last. A layer in the place
+    of the patch embedding's: ``patch_cfg=dict(conv_type='mmltm.ConvStem')`` of mmpretrain's transformers.
+
+    Args:
+        in_channels (int): Channels of the image.
+        out_channels (int): Channels of a token, a multiple of ``stride / 2``.
+        stride (int): Side of a patch, a power of two from 2 on.
+        bias (bool): Of the last convolution. Defaults to True.
+        kernel_size, padding, dilation: Of the convolution whose place this takes; of no effect.
+
+    Raises:
+        ValueError: ``stride`` is no power of two, or ``out_channels`` cannot be halved so often.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = None, stride: int = 16,
+                 padding: int = 0, dilation: int = 1, bias: bool = True) -> None:
+        stride = stride if isinstance(stride, int) else stride[0]
+        if stride < 2 or stride & (stride - 1):
+            raise ValueError(f'stride must be a power of two from 2 on, got {stride}')
+        if out_channels % (stride // 2):
+            raise ValueError(f'out_channels must be a multiple of {stride // 2} for stride {stride}, got {out_channels}')
+        layers = []
+        while stride > 1:
+            stride //= 2
+            channels = out_channels // stride
+            layers += [nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(True)]
+            in_channels = channels
+        super().__init__(*layers, nn.Conv2d(in_channels, out_channels, 1, bias=bias))
