@@ -110,3 +110,4 @@ def test_wrong_data_is_named_in_one_line_from_any_folder(tmp_path):
         capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert 'nowhere does not exist' in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / 'out').exists()

@@ -82,9 +82,8 @@ def main():
     experiment = read_experiment(
         path, args.checkpoint or vanilla_checkpoint(vanilla, args.data_root), ROOT / 'configs')
     out_dir = Path(args.out_dir or ROOT / 'results' / experiment.name)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    save_experiment(experiment, out_dir)
     done = run_cells(experiment.cells, out_dir, args.data_root, ib=True)
+    save_experiment(experiment, out_dir)
     if not args.no_latency:
         measure_latency(done, out_dir, args.data_root, experiment.batch_sizes)
     write_report(out_dir)
