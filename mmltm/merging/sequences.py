@@ -98,6 +98,21 @@ class History(NamedTuple):
         # Exact at both ends, and differentiable by the weight.
         return torch.lerp(self.left.to(full), full, self.present[..., None].to(full))
 
+    def mean(self, tokens: Tensor, skip: int = 0) -> Tensor:
+        """Mean over the tokens that were there at first, (B, N, C) to (B, C): each counts as many as it stands for.
+
+        ToMe's global average pooling, too; tokens that have left count nothing, as in attention.
+
+        Args:
+            tokens (Tensor): (B, N, C).
+            skip (int): Class tokens at the beginning, which do not count. Defaults to 0.
+        """
+        counts = self.sizes
+        if self.weights is not None:  # 0 for tokens that have left, with the gradient of what made it 0
+            counts = counts * (self.weights / self.weights.detach().clamp(min=1))
+        counts = counts[:, skip:, None].to(tokens)
+        return (tokens[:, skip:] * counts).sum(1) / counts.sum(1)
+
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:
     """Tokens at the indices, (B, K), of each of the sequences, (B, N, C)."""

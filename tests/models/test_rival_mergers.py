@@ -235,6 +235,15 @@ def test_patterns_come_back_where_they_were(merger):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('class_token', [True, False])
+def test_the_mean_counts_tokens_as_often_as_went_into_them(class_token):
+    x = torch.randn(2, 3, 112, 112)
+    model = build('vit', 'ToMe', out_type='avg_featmap', with_cls_token=class_token, restore='none').eval()
+    copies = build('vit', 'ToMe', out_type='avg_featmap', with_cls_token=class_token, restore='unmerge').eval()
+    torch.testing.assert_close(model(x)[0], copies(x)[0])
+
+
+@torch.no_grad()
 def test_thresholds_shorten_single_images():
     model = build('vit', 'LTMP').eval()
     x = torch.randn(3, 3, 112, 112)
@@ -245,10 +254,11 @@ def test_thresholds_shorten_single_images():
         torch.testing.assert_close(model(image[None])[0][0], output, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize('backbone', ['vit', 'mobilevit'])
-def test_masked_training_is_evaluation(backbone):
+@pytest.mark.parametrize('backbone, kwargs', [
+    ('vit', {}), ('mobilevit', {}), ('vit', dict(out_type='avg_featmap', restore='none'))])
+def test_masked_training_is_evaluation(backbone, kwargs):
     """Without dropout and batch statistics, masks give the outputs that dropping gives."""
-    model = build(backbone, 'LTMP').eval()
+    model = build(backbone, 'LTMP', **kwargs).eval()
     mergers = [module for module in model.modules() if isinstance(module, TOKEN_MERGERS.get('LTMP'))]
     x = torch.randn(2, 3, 112, 112)
     with torch.no_grad():

@@ -48,7 +48,8 @@ class LTMVisionTransformer(VisionTransformer):
             class token only.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone: those before
             merging and what the merged ones have gained; 'unmerge' makes them of the merged ones alone; 'none'
-            gives the merged ones, no map if they have no grid. The class token does not depend on it. Defaults to
+            gives the merged ones, no map if they have no grid; in 'avg_featmap' these count as often as tokens went into
+            them. The class token does not depend on it. Defaults to
             'stage'.
         out_indices (int or Sequence[int]): Layers to return, negative ones counted from the end. Layers
             behind the last of them are not built. Defaults to -1.
@@ -144,14 +145,20 @@ class LTMVisionTransformer(VisionTransformer):
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
             x, history, nominal = encode_sequence(layer, merger, x, history, nominal, has_class, self.with_cp)
             if index in self.out_indices:
-                outputs.append(self._output(index, x if self.restore == 'none' else history.restore(x), grid))
+                if self.restore != 'none':
+                    outputs.append(self._output(index, history.restore(x), grid))
+                elif self.out_type == 'avg_featmap':
+                    outputs.append(self.ln2(history.mean(self._normalized(index, x), self.num_extra_tokens)))
+                else:
+                    outputs.append(self._output(index, x, grid))
         return tuple(outputs)
 
     def _output(self, index: int, x: Tensor, grid: Grid) -> Tensor:
         """What the layer ``index`` gives out of its tokens."""
-        if index == self.num_layers - 1 and self.final_norm:
-            x = self.ln1(x)
-        return self._format_output(x, grid)
+        return self._format_output(self._normalized(index, x), grid)
+
+    def _normalized(self, index: int, x: Tensor) -> Tensor:
+        return self.ln1(x) if index == self.num_layers - 1 and self.final_norm else x
 
     def _split(self, x: Tensor, grid: Grid) -> Tuple[Tensor, Tensor]:
         """Extra tokens, and patch tokens as a map, both views."""

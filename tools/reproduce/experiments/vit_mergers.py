@@ -1,6 +1,7 @@
 """LTM and its rivals on a small ViT from one vanilla checkpoint, off the shelf and after masks-only training.
 
-Tokens flow on merged to the end, where their mean is classified, so tokens matter: merging all to one in every block
+Tokens flow on merged to the end, where their mean is classified, with ToMe, ToFu and LTMP as published each counting
+as many as it stands for, with masks all alike but in rows 'by size'. So tokens matter: merging all to one in every block
 must cost ten points ('one token' in the table). All mergers keep as many tokens in every block; LTMP keeps all until
 its thresholds have learnt, and EViT needs a class token. Rows 'partition' start with masks that put every token into
 one mean in place of averaging areas.
@@ -29,6 +30,7 @@ def ltm(label, merger=None, ratios=(RATIO, ), epochs=(EPOCHS, ), seeds=(0, ), ov
 
 
 partition = dict(prior='partition')
+by_size = {'model.backbone.restore': 'unmerge'}
 # Shares of its own tokens that each of the five merging blocks keeps; the mean over all blocks is a half, too.
 at_once, late = [0.5, 1., 1., 1., 1.], [1., 1., 0.5625, 0.4444, 0.375]
 
@@ -38,6 +40,7 @@ methods = [
     rival('ToFu'),
     rival('Random', seeds=(0, 1, 2)),
     ltm('LTM, eta 0, partition', partition, RATIOS, (0, )),
+    ltm('LTM, eta 0, partition, by size', partition, RATIOS, (0, ), overrides=by_size),
     ltm('LTM, eta 0', epochs=(1, EPOCHS)),
     ltm('LTM, eta 0, norms learn', overrides=norms),
     ltm('LTM, eta 0', ratios=(0.3, 0.7)),
@@ -86,7 +89,8 @@ claims = [
     beats(('ToFu', 0), ('ToMe', 0)),
     *(beats(ours, ('AvgPool', 0), ratio) for ratio in (0.7, 0.5, 0.3)),
     beats(('AvgPool', 0), ('Random', 0)),
-    *(beats(('LTM, eta 0, partition', 0), ('AvgPool', 0), ratio) for ratio in (0.7, 0.5, 0.3)),
+    *(beats((label, 0), ('AvgPool', 0), ratio)
+      for label in ('LTM, eta 0, partition', 'LTM, eta 0, partition, by size') for ratio in (0.7, 0.5, 0.3)),
     *(beats((label, EPOCHS), ours) for label in (
         'LTM, eta 1', 'LTM, instance', 'LTM, eta 0, norms learn', 'LTM, eta 0, distilled', 'LTM, eta 0, partition',
         'LTM, eta 0, no noise', 'LTM, eta 0, at once', 'LTM, eta 0, late')),
