@@ -28,6 +28,7 @@ from torch import Tensor
 
 from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 
+from .affinity import directions, soft_kmeans
 from .grids import Grid, resample_mask
 from .masks import PRIORS, gumbel_sigmoid, keep_largest
 from .operators import INVERSES, WindowedMerge, map_to_tokens, normalize_mask, tokens_to_map
@@ -85,6 +86,11 @@ class LTM(nn.Module):
         temperature (float): Of the Gumbel-sigmoid. Defaults to 1.0.
         noise (bool): Sample the binary mask in training, as the paper does; else it is the sign of the logits there,
             too, as in evaluation, with the gradient of their sigmoid. Defaults to True.
+        kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens that the mask
+            lets them go into, see :mod:`mmltm.merging.affinity`; 0: the mask is the same for all images. Not in the
+            paper. Defaults to 0.
+        affinity (float): Factor of the cosine similarity in that. Defaults to 20.0.
+        affinity_dim (int): Channels in which tokens are compared, of a random projection. Defaults to 16.
         weigh (bool): What the logits have learnt is part of the pre-softmax mask, too, and so moves the weights of
             entries that stay on. In the paper the binary mask alone learns by the loss. Defaults to False.
 
@@ -119,7 +125,10 @@ class LTM(nn.Module):
                  inverse: str = 'lstsq',
                  temperature: float = 1.0,
                  noise: bool = True,
-                 weigh: bool = False) -> None:
+                 weigh: bool = False,
+                 kmeans_steps: int = 0,
+                 affinity: float = 20.0,
+                 affinity_dim: int = 16) -> None:
         super().__init__()
         for name, value, known in (('mode', mode, MODES), ('step_norm', step_norm, STEP_NORMS),
                                    ('prior', prior, PRIORS), ('inverse', inverse, INVERSES)):
@@ -129,7 +138,11 @@ class LTM(nn.Module):
             raise ValueError(f'temperature must be positive, got {temperature}')
         if not 0 < momentum <= 1:
             raise ValueError(f'momentum must be in (0, 1], got {momentum}')
+        if kmeans_steps < 0 or affinity < 0 or affinity_dim < 1:
+            raise ValueError('kmeans_steps and affinity must not be negative, and affinity_dim be positive, got '
+                             f'{kmeans_steps}, {affinity} and {affinity_dim}')
         self.source, self.target = tuple(source), tuple(target)
+        self.kmeans_steps, self.affinity = kmeans_steps, affinity
         self.mode, self.eta, self.step_norm, self.momentum = mode, eta, step_norm, momentum
         self.temperature, self.noise, self.weigh = temperature, noise, weigh
         self._prior, self._inverse = PRIORS[prior], INVERSES[inverse]
@@ -142,6 +155,8 @@ class LTM(nn.Module):
             self.stats = ClassStatistics(num_classes, merged_tokens, embed_dims, stat_dim, **space)
             self.report = BottleneckReport(num_classes, tokens * self.stats.centroids.shape[-1], **space)
             self.register_buffer('step', torch.zeros_like(self.logits))
+        if kmeans_steps:
+            self.register_buffer('directions', directions(embed_dims, affinity_dim))
         self.register_buffer('merging', torch.ones((), dtype=torch.bool))
         self.targets: Optional[Union[BatchTargets, Tensor]] = None
         self.reporting = self.fitting = False
@@ -173,12 +188,25 @@ class LTM(nn.Module):
         Returns:
             tuple: The operator (None while merging is off) and this block's own carry.
         """
-        if not self._is_constant():
+        if self._is_constant():
+            key = ('merging', self.active, *x.shape[-2:])
+            operator, carry = self._cached(key, lambda: self._constant_merging(x, carry), self._stamp(carry))
+        else:
             with autocast_off(x):
                 carry = self._step(x, carry)
-                return self._operator(x, carry, self.matrices), carry
-        key = ('merging', self.active, *x.shape[-2:])
-        return self._cached(key, lambda: self._constant_merging(x, carry), self._stamp(carry))
+                operator = self._operator(x, carry, self.matrices)
+        if self.kmeans_steps and operator is not None:
+            operator = self._following(operator, x)
+        return operator, carry
+
+    def _following(self, operator: WindowedMerge, x: Tensor) -> WindowedMerge:
+        """The operator with the masks of each image of ``x``."""
+        with autocast_off(x):
+            tokens = x.flatten(1, -3).movedim(1, -1).float()
+            # What all tokens of an image have in common says nothing of which are alike.
+            tokens = (tokens - tokens.mean((1, 2), keepdim=True)) @ self.directions
+            return operator.following(
+                tokens, lambda mask, windows: soft_kmeans(mask, windows, self.kmeans_steps, self.affinity))
 
     def _constant_merging(self, x: Tensor,
                           carry: Optional[Carry]) -> Tuple[Optional[WindowedMerge], Optional[Carry]]:

@@ -6,6 +6,7 @@ Tokens come as maps, (..., C, H, W). A sequence of tokens, (..., H W, C), is suc
 (:func:`tokens_to_map`), only that its channels come last in memory; it is merged, and returned, in that layout.
 """
 
+import copy
 import math
 from typing import Callable, List, NamedTuple, Sequence, Tuple
 
@@ -64,7 +65,7 @@ BAND_LIMIT = 128
 
 
 class Region(NamedTuple):
-    """Equal tiles side by side: one tile on each axis, and the matrices, ([B,] N, P), of all of them."""
+    """Equal tiles side by side: one tile on each axis, and the matrices, ([B,] N, P), of all of them, or (B, T, N, P)."""
     rows: AxisTile
     cols: AxisTile
     merge: Tensor
@@ -115,20 +116,30 @@ def _from_tiles(tiles: Tensor, like: Tensor, rows: int, cols: int, tile: Grid) -
     return tiles.reshape(b, c, rows, cols, h, w).transpose(3, 4).reshape(b, c, rows * h, cols * w)
 
 
+def _images(matrix: Tensor) -> Sequence[int]:
+    """(B, ) if every image has a matrix of its own, or one a tile; else ()."""
+    return matrix.shape[:1] if matrix.dim() > 2 else ()
+
+
 def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
-    """Merge the cells of every tile by ``matrix``, ([B,] h w, h' w')."""
+    """Merge the cells of every tile by ``matrix``, ([B, [T, ]] h w, h' w')."""
     matrix = matrix.to(tiles.dtype)
+    if matrix.dim() == 4:  # tiles of neighbouring maps follow one another
+        tiles = tiles.unflatten(1, (-1, matrix.shape[1]))
+        if channels_last:
+            return (matrix.mT[:, None] @ tiles).flatten(1, 2)
+        return (tiles.transpose(1, 2) @ matrix).transpose(1, 2).flatten(1, 2)
     if not channels_last:
         return tiles @ matrix
     return (matrix.mT if matrix.dim() == 2 else matrix.mT[:, None]) @ tiles
 
 
 def _apply_to_tiles(x: Tensor, rows: int, cols: int, out: Grid, matrix: Tensor) -> Tensor:
-    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix``, ([B',] h w, h' w').
+    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix``, ([B', [T, ]] h w, h' w').
 
-    Each matrix of B' images serves B / B' neighbouring maps.
+    Each matrix of B' images serves B / B' neighbouring maps; T = rows * cols.
     """
-    tiles = _to_tiles(x, rows, cols, matrix.shape[:-2])
+    tiles = _to_tiles(x, rows, cols, _images(matrix))
     return _from_tiles(_multiply(tiles, matrix, _channels_last(x)), x, rows, cols, out)
 
 
@@ -157,6 +168,25 @@ class WindowedMerge:
         self.grid = tuple(grid)
         self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
         self.bands: List[Band] = []
+
+    def following(self, tokens: Tensor, matrices: Callable[[Tensor, Tensor], Tuple[Tensor, Tensor]]) -> 'WindowedMerge':
+        """The same merging with other matrices, which depend on the tokens of every window.
+
+        Args:
+            tokens (Tensor): (B, H, W, d), by which to decide.
+            matrices (callable): From G of a region and the tokens of its windows, (B, T, h w, d), to G and U of each,
+                (B, T, h w, h' w').
+        """
+
+        def moved(region: Region) -> Region:
+            part = _cut(tokens.movedim(-1, 1), region)
+            tiles = _to_tiles(part, region.rows.count, region.cols.count, tokens.shape[:1])
+            merge, unmerge = matrices(region.merge, tiles)
+            return region._replace(merge=merge, unmerge=unmerge)
+
+        other = copy.copy(self)
+        other.regions, other.bands = [[moved(region) for region in line] for line in self.regions], []
+        return other
 
     def collapse(self, limit: int = BAND_LIMIT) -> 'WindowedMerge':
         """Make one matrix of every row of windows, if these are of several kinds and merge into few cells.
@@ -235,7 +265,7 @@ class WindowedMerge:
 
         def through(region: Region) -> Tensor:
             part, rows, cols = _cut(x, region), region.rows, region.cols
-            tiles = _to_tiles(part, rows.count, cols.count, region.merge.shape[:-2])
+            tiles = _to_tiles(part, rows.count, cols.count, _images(region.merge))
             tiles = function(_multiply(tiles, region.merge, True))
             tiles = _multiply(tiles, region.unmerge.mT, True)
             return _from_tiles(tiles, part, rows.count, cols.count, (rows.size, cols.size))

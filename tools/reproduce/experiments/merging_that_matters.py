@@ -49,6 +49,9 @@ methods = [
     ltm('LTM, eta 0, uniform prior', dict(prior='uniform')),
     ltm('LTM, eta 0, partition', dict(prior='partition'), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
     ltm('LTM, eta 0, partition', dict(prior='partition')),
+    # Each image moves the mask towards its own tokens.
+    ltm('LTM, eta 0, k-means', dict(kmeans_steps=3), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
+    ltm('LTM, eta 0, k-means', dict(kmeans_steps=3)),
     step('LTM, raw step', 1., merger=dict(step_norm='none', beta=1., normalize=False, center=False)),
     ltm('LTM, eta 0', epochs=(1, 10)),
     step('LTM, eta 0.1', 0.1),
@@ -81,6 +84,10 @@ claims = [
     claim('Both add accuracy', 'LTM, eta 0, norms learn, distilled'),
     claim('Training without sampling adds accuracy', 'LTM, eta 0, no noise'),
     claim('Weights that learn add accuracy to that', 'LTM, eta 0, weights learn', 'LTM, eta 0, no noise'),
+    *(dict(text=f'At ratio {ratio}, masks that follow the image beat averaged areas, both before learning',
+           ours=method('LTM, eta 0, k-means', ratio, 0), theirs=method('AvgPool', ratio, 0))
+      for ratio in (0.7, 0.5, 0.3)),
+    claim('Masks that follow the image beat those that do not', 'LTM, eta 0, k-means'),
     *(dict(text=f'At ratio {ratio}, groups of tokens beat averaged areas, both before learning',
            ours=method('LTM, eta 0, partition', ratio, 0), theirs=method('AvgPool', ratio, 0))
       for ratio in (0.7, 0.5, 0.3)),

@@ -4,7 +4,8 @@ Tokens flow on merged to the end, where their mean is classified, with ToMe, ToF
 as many as it stands for, with masks all alike but in rows 'by size'. So tokens matter: merging all to one in every block
 must cost ten points ('one token' in the table). All mergers keep as many tokens in every block; LTMP keeps all until
 its thresholds have learnt, and EViT needs a class token. Rows 'partition' start with masks that put every token into
-one mean in place of averaging areas.
+one mean in place of averaging areas. In rows 'k-means' the tokens of an image divide themselves anew between the merged
+tokens that the mask lets them go into.
 """
 
 config = 'ltm_vit_c_finetune_imagenette128'
@@ -30,6 +31,7 @@ def ltm(label, merger=None, ratios=(RATIO, ), epochs=(EPOCHS, ), seeds=(0, ), ov
 
 
 partition = dict(prior='partition')
+kmeans = dict(kmeans_steps=3)
 by_size = {'model.backbone.restore': 'unmerge'}
 # Shares of its own tokens that each of the five merging blocks keeps; the mean over all blocks is a half, too.
 at_once, late = [0.5, 1., 1., 1., 1.], [1., 1., 0.5625, 0.4444, 0.375]
@@ -41,10 +43,14 @@ methods = [
     rival('Random', seeds=(0, 1, 2)),
     ltm('LTM, eta 0, partition', partition, RATIOS, (0, )),
     ltm('LTM, eta 0, partition, by size', partition, RATIOS, (0, ), overrides=by_size),
+    ltm('LTM, eta 0, k-means', kmeans, RATIOS, (0, )),
+    ltm('LTM, eta 0, k-means, by size', kmeans, RATIOS, (0, ), overrides=by_size),
     ltm('LTM, eta 0', epochs=(1, EPOCHS)),
     ltm('LTM, eta 0, norms learn', overrides=norms),
     ltm('LTM, eta 0', ratios=(0.3, 0.7)),
     ltm('LTM, eta 0, norms learn', ratios=(0.3, ), overrides=norms),
+    ltm('LTM, eta 0, k-means, by size', kmeans, (0.5, 0.3), overrides=by_size),
+    ltm('LTM, eta 0, k-means, by size, norms learn', kmeans, overrides={**by_size, **norms}),
     # Masks stay where they begin, at local averaging: what normalisations do alone.
     ltm('norms learn alone', dict(noise=False), overrides={
         **norms, 'optim_wrapper.paramwise_cfg.custom_keys': {'.mergers': dict(decay_mult=0., lr_mult=0.)}}),
@@ -84,16 +90,20 @@ claims = [
          theirs=method('one token', 0, 0.0001)),
     *(beats(ours, ('ToMe', 0), ratio) for ratio in (0.7, 0.5, 0.3)),
     *(beats(('LTM, eta 0, norms learn', EPOCHS), ('ToMe', 0), ratio) for ratio in (0.5, 0.3)),
+    *(beats(('LTM, eta 0, k-means, by size', epochs), ('ToMe', 0), ratio)
+      for epochs, ratio in ((0, 0.7), (0, 0.5), (0, 0.3), (EPOCHS, 0.5), (EPOCHS, 0.3))),
     beats(ours, ('LTMP', EPOCHS)),
     beats(('LTMP', EPOCHS), ('ToFu', 0)),
     beats(('ToFu', 0), ('ToMe', 0)),
     *(beats(ours, ('AvgPool', 0), ratio) for ratio in (0.7, 0.5, 0.3)),
     beats(('AvgPool', 0), ('Random', 0)),
     *(beats((label, 0), ('AvgPool', 0), ratio)
-      for label in ('LTM, eta 0, partition', 'LTM, eta 0, partition, by size') for ratio in (0.7, 0.5, 0.3)),
+      for label in ('LTM, eta 0, partition', 'LTM, eta 0, partition, by size', 'LTM, eta 0, k-means',
+                    'LTM, eta 0, k-means, by size') for ratio in (0.7, 0.5, 0.3)),
     *(beats((label, EPOCHS), ours) for label in (
         'LTM, eta 1', 'LTM, instance', 'LTM, eta 0, norms learn', 'LTM, eta 0, distilled', 'LTM, eta 0, partition',
-        'LTM, eta 0, no noise', 'LTM, eta 0, at once', 'LTM, eta 0, late')),
+        'LTM, eta 0, no noise', 'LTM, eta 0, at once', 'LTM, eta 0, late', 'LTM, eta 0, k-means, by size',
+        'LTM, eta 0, k-means, by size, norms learn')),
     beats(('LTM, eta 0, norms learn', EPOCHS), ('norms learn alone', EPOCHS)),
     dict(text='At ratio 0.5, LTM with normalisations that learn is at least as accurate as vanilla',
          ours=method('LTM, eta 0, norms learn'), theirs=vanilla_cell),

@@ -1,0 +1,140 @@
+"""Masks that follow an image, against the formulas written out for one window after the other."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmltm.merging import LTM
+from mmltm.merging.affinity import directions, soft_kmeans
+from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
+
+
+def follow(mask, tokens, steps, affinity):
+    """G' and A of one window, (N, P) each, entry by entry."""
+    moved = mask
+    for _ in range(steps):
+        centres = [sum(moved[i, p] * token for i, token in enumerate(tokens)) for p in range(mask.shape[1])]
+        shares = torch.tensor([[mask[i, p] * (affinity * F.cosine_similarity(token, centre, dim=0)).exp()
+                                for p, centre in enumerate(centres)] for i, token in enumerate(tokens)])
+        shares = shares / shares.sum(1, keepdim=True)
+        moved = shares / shares.sum(0)
+    return moved, shares
+
+
+@pytest.mark.parametrize('steps, affinity', [(1, 3.), (3, 20.)])
+def test_formulas(steps, affinity):
+    torch.manual_seed(0)
+    mask = torch.rand(6, 4, dtype=torch.float64) * (torch.rand(6, 4) < 0.7)
+    mask[:4] += torch.eye(4)
+    mask[4:, 0] += 0.1
+    mask, tokens = mask / mask.sum(0), torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    found = soft_kmeans(mask, tokens, steps, affinity)
+    for image in range(2):
+        for window in range(3):
+            for one, wanted in zip(found, follow(mask, tokens[image, window], steps, affinity)):
+                torch.testing.assert_close(one[image, window], wanted)
+
+
+def test_tokens_that_look_alike_go_together():
+    """Three cells become two: the one in the middle goes where it belongs."""
+    mask = torch.tensor([[2 / 3, 0], [1 / 3, 1 / 3], [0, 2 / 3]])
+    a, b = torch.tensor([1., 0.]), torch.tensor([0., 1.])
+    merge, back = soft_kmeans(mask, torch.stack((torch.stack((a, a, b)), torch.stack((a, b, b))))[:, None], 2, 30.)
+    torch.testing.assert_close(merge[0, 0], torch.tensor([[0.5, 0], [0.5, 0], [0, 1]]), atol=1e-2, rtol=0)
+    torch.testing.assert_close(merge[1, 0], torch.tensor([[1, 0], [0, 0.5], [0, 0.5]]), atol=1e-2, rtol=0)
+    torch.testing.assert_close(back.sum(-1), torch.ones(2, 1, 3))
+
+
+def test_the_only_place_is_taken_by_tokens_unlike_it():
+    mask = torch.tensor([[0.5, 0.], [0.5, 0.], [0., 1.]])
+    tokens = torch.tensor([[1., 0.], [-0.1, 0.], [0., 1.]])
+    merge, back = soft_kmeans(mask, tokens[None, None], 2, 50.)
+    torch.testing.assert_close(merge[0, 0], mask)
+    torch.testing.assert_close(back[0, 0], (mask > 0).float())
+
+
+def test_a_token_without_a_place_stays_without():
+    mask = torch.tensor([[1., 0.], [0., 1.], [0., 0.]])
+    merge, back = soft_kmeans(mask, torch.randn(1, 1, 3, 4), 2, 20.)
+    torch.testing.assert_close(merge[0, 0], mask)
+    assert torch.equal(back[0, 0, 2], torch.zeros(2))
+
+
+def test_directions_are_orthonormal_and_always_the_same():
+    found = directions(24, 16)
+    torch.testing.assert_close(found.mT @ found, torch.eye(16))
+    assert torch.equal(found, directions(24, 16)) and directions(8, 16).shape == (8, 8)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize('groups', [(), (2, )])
+def test_every_window_of_a_map_for_itself(groups, channels_last):
+    """Windows side by side, one kind of tile or four, are merged as each alone would be."""
+    torch.manual_seed(0)
+    ltm = LTM((4, 4), (3, 3), embed_dims=6 * (groups or (1, ))[0], kmeans_steps=2).eval()
+    for size in ((8, 12), (6, 7)):
+        x = torch.randn(2, *groups, 6, *size)
+        if channels_last:
+            x = x.movedim(-3, -1).contiguous().movedim(-1, -3)
+        operator, _ = ltm(x)
+        merged = operator.merge(x)
+        means = x.flatten(1, -3).mean((-2, -1))[..., None, None].unflatten(1, x.shape[1:-2])
+        for line in operator.regions:
+            for region in line:
+                rows, cols = region.rows, region.cols
+                for row in range(rows.count):
+                    for col in range(cols.count):
+                        top, left = rows.start + row * rows.size, cols.start + col * cols.size
+                        window = x[..., top:top + rows.size, left:left + cols.size]
+                        mask, _ = ltm.matrices((rows.size, cols.size), (rows.merged, cols.merged))
+                        tokens = (window - means).flatten(1, -3).flatten(2).mT @ ltm.directions
+                        wanted = soft_kmeans(mask, tokens[:, None], 2, 20.)[0][:, 0]
+                        wanted = (window.flatten(1, -3).flatten(2) @ wanted).view(
+                            *x.shape[:-2], rows.merged, cols.merged)
+                        top = row * rows.merged + (rows.start and operator.regions[0][0].rows.merged
+                                                   * operator.regions[0][0].rows.count)
+                        left = col * cols.merged + (cols.start and line[0].cols.merged * line[0].cols.count)
+                        found = merged[..., top:top + rows.merged, left:left + cols.merged]
+                        torch.testing.assert_close(found, wanted)
+        assert operator.unmerge(merged).shape == x.shape
+        tokens = torch.randn(2, size[0] * size[1], 6)
+        if not groups:
+            through = operator.detour(tokens, lambda merged: 2 * merged)
+            maps = tokens.mT.unflatten(2, size)
+            torch.testing.assert_close(through, 2 * operator.unmerge(operator.merge(maps)).flatten(2).mT)
+
+
+@pytest.mark.parametrize('backbone, kwargs', [
+    (LTMVisionTransformer, dict(arch=dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48),
+                                out_type='featmap')),
+    (LTMSwin, dict(arch=dict(embed_dims=12, depths=[2, 1, 2, 1], num_heads=[1, 2, 2, 4]))),
+    (LTMMobileViT, dict(arch='xx_small')), (LTMEfficientViT, dict(arch='b0')),
+    (LTMEfficientViT, dict(arch='b0', restore='none'))])
+def test_in_all_backbones(backbone, kwargs):
+    """Images decide for themselves, whatever else is in the batch, and masks learn."""
+    torch.manual_seed(0)
+    model = backbone(merger=dict(type='LTM', ratio=0.5, kmeans_steps=2), **kwargs)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # else tokens would hardly differ, and rounding decide which are alike
+            torch.nn.init.kaiming_normal_(parameter.flatten(1))
+    model.eval()
+    x = torch.randn(2, 3, 128, 96)
+    with torch.no_grad():
+        together, alone = model(x)[-1], model(x[1:])[-1]
+        torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-3)
+        still = backbone(merger=dict(type='LTM', ratio=0.5), **kwargs)
+        missing, unexpected = still.load_state_dict(model.state_dict(), strict=False)
+        assert not missing and all(name.endswith('directions') for name in unexpected)
+        still.eval()
+        assert still(x)[-1].shape == together.shape and not torch.equal(still(x)[-1], together)
+    model.train()
+    model(x)[-1].square().mean().backward()
+    logits = {name: value.grad for name, value in model.named_parameters() if name.endswith('logits')}
+    assert logits and all(grad is not None and grad.isfinite().all() for grad in logits.values())
+    assert any(grad.abs().sum() > 0 for grad in logits.values())
+
+
+@pytest.mark.parametrize('wrong', [dict(kmeans_steps=-1), dict(affinity=-1.), dict(affinity_dim=0)])
+def test_errors(wrong):
+    with pytest.raises(ValueError, match='must not be negative'):
+        LTM((4, 4), (3, 3), embed_dims=6, **wrong)
