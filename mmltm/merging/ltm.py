@@ -13,6 +13,8 @@ Departures from the paper, each selectable:
 * The step is taken on centred, L2-normalised features at beta = 10 and scaled to unit root mean square
   (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer.
   What a column's entries have in common is taken off before, since it does not pass the softmax of Eq. 4.
+* Each image can move the mask towards its own tokens, within its support (``kmeans_steps``, :mod:`.affinity`), which
+  costs a few products in few channels; the paper's masks of evaluation are the same for all images.
 * In evaluation, where there are no labels, a running mean of the training steps takes the step's place
   (``mode='static'``), or each image's own posterior over the classes the place of its label
   (``mode='instance'``).
@@ -156,7 +158,8 @@ class LTM(nn.Module):
             self.report = BottleneckReport(num_classes, tokens * self.stats.centroids.shape[-1], **space)
             self.register_buffer('step', torch.zeros_like(self.logits))
         if kmeans_steps:
-            self.register_buffer('directions', directions(embed_dims, affinity_dim))
+            # Of no checkpoint, so that masks that have learnt without it fit.
+            self.register_buffer('directions', directions(embed_dims, affinity_dim), persistent=False)
         self.register_buffer('merging', torch.ones((), dtype=torch.bool))
         self.targets: Optional[Union[BatchTargets, Tensor]] = None
         self.reporting = self.fitting = False

@@ -123,8 +123,7 @@ def test_in_all_backbones(backbone, kwargs):
         together, alone = model(x)[-1], model(x[1:])[-1]
         torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-3)
         still = backbone(merger=dict(type='LTM', ratio=0.5), **kwargs)
-        missing, unexpected = still.load_state_dict(model.state_dict(), strict=False)
-        assert not missing and all(name.endswith('directions') for name in unexpected)
+        still.load_state_dict(model.state_dict())  # checkpoints serve both
         still.eval()
         assert still(x)[-1].shape == together.shape and not torch.equal(still(x)[-1], together)
     model.train()
