@@ -65,7 +65,7 @@ def _model(path: Path, rows: List[dict], scores: List[dict], paper: Paper) -> di
     config = path.stem
     row = _cost(config, rows)
     metrics = _metrics(config, row and row['ratio'], scores)
-    data = next((name for key, name in _DATA.items() if config.endswith(key)), 'COCO')
+    data = next((name for key, name in _DATA.items() if key in config), 'COCO')
     tasks = next((tasks for key, tasks in _TASKS.items() if config.startswith(key)), ('Image Classification', ))
     metadata = {'Training Data': data}
     if row is not None:
