@@ -20,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TINY = 1e-12
+#: Exponentials of no more than this neither overflow nor vanish beside each other.
+MAX_AFFINITY = 40.0
+_TINY = 1e-30
 
 
 def directions(channels: int, count: int, seed: int = 0) -> Tensor:
@@ -41,19 +43,15 @@ def soft_kmeans(mask: Tensor, tokens: Tensor, steps: int, affinity: float) -> Tu
         mask (Tensor): G, (N, P), or one an image, (B, N, P); entries not negative, every column sums to 1.
         tokens (Tensor): (B, T, N, d), of T windows an image.
         steps (int): How often tokens divide themselves.
-        affinity (float): Factor of the cosine similarity.
+        affinity (float): Factor of the cosine similarity, in [0, 40].
 
     Returns:
         tuple[Tensor]: G' and A, each (B, T, N, P). A row of A sums to 1, or to 0 for a token that the mask puts nowhere.
     """
     mask = mask[:, None] if mask.dim() == 3 else mask
-    unit, moved = F.normalize(tokens, dim=-1), mask
+    unit, shares = affinity * F.normalize(tokens, dim=-1), mask
     for _ in range(steps):
-        centres = F.normalize(moved.mT @ tokens, dim=-1)
-        similarity = affinity * (unit @ centres.mT)
-        # The largest where the mask lets a token go is exp(0): a token unlike all its centres must not vanish.
-        shift = similarity.detach().masked_fill(mask <= 0, -affinity).amax(-1, keepdim=True)
-        shares = mask * (similarity - shift).clamp(max=0).exp()
+        centres = F.normalize(shares.mT @ tokens, dim=-1)  # of sums: only where they point counts
+        shares = mask * (unit @ centres.mT).exp()
         shares = shares / shares.sum(-1, keepdim=True).clamp(min=_TINY)
-        moved = shares / shares.sum(-2, keepdim=True).clamp(min=_TINY)
-    return moved, shares
+    return shares / shares.sum(-2, keepdim=True).clamp(min=_TINY), shares

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 
-from .affinity import directions, soft_kmeans
+from .affinity import MAX_AFFINITY, directions, soft_kmeans
 from .grids import Grid, resample_mask
 from .masks import PRIORS, gumbel_sigmoid, keep_largest
 from .operators import INVERSES, WindowedMerge, map_to_tokens, normalize_mask, tokens_to_map
@@ -91,7 +91,7 @@ class LTM(nn.Module):
         kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens that the mask
             lets them go into, see :mod:`mmltm.merging.affinity`; 0: the mask is the same for all images. Not in the
             paper. Defaults to 0.
-        affinity (float): Factor of the cosine similarity in that. Defaults to 20.0.
+        affinity (float): Factor of the cosine similarity in that, in [0, 40]. Defaults to 20.0.
         affinity_dim (int): Channels in which tokens are compared, of a random projection. Defaults to 16.
         weigh (bool): What the logits have learnt is part of the pre-softmax mask, too, and so moves the weights of
             entries that stay on. In the paper the binary mask alone learns by the loss. Defaults to False.
@@ -140,9 +140,9 @@ class LTM(nn.Module):
             raise ValueError(f'temperature must be positive, got {temperature}')
         if not 0 < momentum <= 1:
             raise ValueError(f'momentum must be in (0, 1], got {momentum}')
-        if kmeans_steps < 0 or affinity < 0 or affinity_dim < 1:
-            raise ValueError('kmeans_steps and affinity must not be negative, and affinity_dim be positive, got '
-                             f'{kmeans_steps}, {affinity} and {affinity_dim}')
+        if kmeans_steps < 0 or affinity_dim < 1 or not 0 <= affinity <= MAX_AFFINITY:
+            raise ValueError('kmeans_steps must not be negative, affinity_dim be positive, and affinity lie in '
+                             f'[0, {MAX_AFFINITY:g}], got {kmeans_steps}, {affinity_dim} and {affinity}')
         self.source, self.target = tuple(source), tuple(target)
         self.kmeans_steps, self.affinity = kmeans_steps, affinity
         self.mode, self.eta, self.step_norm, self.momentum = mode, eta, step_norm, momentum
@@ -205,9 +205,9 @@ class LTM(nn.Module):
     def _following(self, operator: WindowedMerge, x: Tensor) -> WindowedMerge:
         """The operator with the masks of each image of ``x``."""
         with autocast_off(x):
-            tokens = x.flatten(1, -3).movedim(1, -1).float()
+            tokens = x.flatten(1, -3).movedim(1, -1).float() @ self.directions
             # What all tokens of an image have in common says nothing of which are alike.
-            tokens = (tokens - tokens.mean((1, 2), keepdim=True)) @ self.directions
+            tokens = tokens - tokens.mean((1, 2), keepdim=True)
             return operator.following(
                 tokens, lambda mask, windows: soft_kmeans(mask, windows, self.kmeans_steps, self.affinity))
 
