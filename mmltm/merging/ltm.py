@@ -13,8 +13,9 @@ Departures from the paper, each selectable:
 * The step is taken on centred, L2-normalised features at beta = 10 and scaled to unit root mean square
   (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer.
   What a column's entries have in common is taken off before, since it does not pass the softmax of Eq. 4.
-* Each image can move the mask towards its own tokens, within its support (``kmeans_steps``, :mod:`.affinity`), which
-  costs a few products in few channels; the paper's masks of evaluation are the same for all images.
+* Each image can move the mask towards its own tokens (``kmeans_steps``, :mod:`.affinity`), which costs a few products in
+  few channels; the paper's masks of evaluation are the same for all images. There is no binary mask then: the
+  logits have learnt by how much a token is drawn to a place.
 * In evaluation, where there are no labels, a running mean of the training steps takes the step's place
   (``mode='static'``), or each image's own posterior over the classes the place of its label
   (``mode='instance'``).
@@ -88,16 +89,17 @@ class LTM(nn.Module):
         temperature (float): Of the Gumbel-sigmoid. Defaults to 1.0.
         noise (bool): Sample the binary mask in training, as the paper does; else it is the sign of the logits there,
             too, as in evaluation, with the gradient of their sigmoid. Defaults to True.
-        kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens that the mask
-            lets them go into, see :mod:`mmltm.merging.affinity`; 0: the mask is the same for all images. Not in the
-            paper. Defaults to 0.
+        kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens, near ones
+            rather than far ones, see :mod:`mmltm.merging.affinity`; 0: the mask is the same for all images. Not in
+            the paper. Defaults to 0.
         affinity (float): Factor of the cosine similarity in that, in [0, 40]. Defaults to 20.0.
-        affinity_dim (int): Channels in which tokens are compared, of a random projection. Defaults to 16.
+        affinity_dim (int): Channels in which tokens are compared. Defaults to 16.
         weigh (bool): What the logits have learnt is part of the pre-softmax mask, too, and so moves the weights of
             entries that stay on. In the paper the binary mask alone learns by the loss. Defaults to False.
 
     Attributes:
-        logits (Tensor): (N, P) mask logits, the only parameter.
+        logits (Tensor): (N, P) mask logits.
+        directions (Tensor): (D, d) what tokens are compared by; only with ``kmeans_steps``, and a parameter, too.
         step (Tensor): (N, P) running mean of the steps of training.
         stats (ClassStatistics, optional): Statistics of the merged tokens.
         report (BottleneckReport, optional): What a log says of this layer.
@@ -158,8 +160,7 @@ class LTM(nn.Module):
             self.report = BottleneckReport(num_classes, tokens * self.stats.centroids.shape[-1], **space)
             self.register_buffer('step', torch.zeros_like(self.logits))
         if kmeans_steps:
-            # Of no checkpoint, so that masks that have learnt without it fit.
-            self.register_buffer('directions', directions(embed_dims, affinity_dim), persistent=False)
+            self.directions = nn.Parameter(directions(embed_dims, affinity_dim))
         self.register_buffer('merging', torch.ones((), dtype=torch.bool))
         self.targets: Optional[Union[BatchTargets, Tensor]] = None
         self.reporting = self.fitting = False
@@ -205,7 +206,7 @@ class LTM(nn.Module):
     def _following(self, operator: WindowedMerge, x: Tensor) -> WindowedMerge:
         """The operator with the masks of each image of ``x``."""
         with autocast_off(x):
-            tokens = x.flatten(1, -3).movedim(1, -1).float() @ self.directions
+            tokens = x.detach().flatten(1, -3).movedim(1, -1).float() @ self.directions.float()
             # What all tokens of an image have in common says nothing of which are alike.
             tokens = tokens - tokens.mean((1, 2), keepdim=True)
             return operator.following(
@@ -242,7 +243,7 @@ class LTM(nn.Module):
             tuple[Tensor]: G and U, each ([B,] N, P), float32.
         """
         mask = self._mask(source, target, steps, sample=self.training)
-        return mask, self._inverse(mask)
+        return mask, mask if self.kmeans_steps else self._inverse(mask)
 
     def _mask(self, source: Grid, target: Grid, steps: Optional[Tensor], sample: bool) -> Tensor:
         """G of a tile, its support sampled or, as in evaluation, by sign.
@@ -253,11 +254,14 @@ class LTM(nn.Module):
         learnt = self.logits.float() - self._constant(self._prior.logits, self.source, self.target)
         learnt_here = resample_mask(learnt, self.source, self.target, source, target)
         logits = learnt_here + self._constant(self._prior.logits, source, target)
-        support = gumbel_sigmoid(logits, self.temperature, self.noise) if sample else (logits > 0).to(logits)
-        support = keep_largest(support, logits)
         scores = self._constant(self._prior.scores, source, target)
-        if self.weigh:
+        if self.weigh or self.kmeans_steps:
             scores = scores + learnt_here
+        if self.kmeans_steps:
+            support = torch.ones_like(scores)
+        else:
+            support = gumbel_sigmoid(logits, self.temperature, self.noise) if sample else (logits > 0).to(logits)
+            support = keep_largest(support, logits)
         if steps is not None:
             scores = scores + resample_mask(steps, self.source, self.target, source, target)
         return normalize_mask(support, scores)

@@ -11,22 +11,19 @@ from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransf
 
 def follow(mask, tokens, steps, affinity):
     """G' and A of one window, (N, P) each, entry by entry."""
-    moved = mask
+    shares = mask
     for _ in range(steps):
-        centres = [sum(moved[i, p] * token for i, token in enumerate(tokens)) for p in range(mask.shape[1])]
+        centres = [sum(shares[i, p] * token for i, token in enumerate(tokens)) for p in range(mask.shape[1])]
         shares = torch.tensor([[mask[i, p] * (affinity * F.cosine_similarity(token, centre, dim=0)).exp()
                                 for p, centre in enumerate(centres)] for i, token in enumerate(tokens)])
         shares = shares / shares.sum(1, keepdim=True)
-        moved = shares / shares.sum(0)
-    return moved, shares
+    return shares / shares.sum(0), shares
 
 
 @pytest.mark.parametrize('steps, affinity', [(1, 3.), (3, 20.)])
 def test_formulas(steps, affinity):
     torch.manual_seed(0)
-    mask = torch.rand(6, 4, dtype=torch.float64) * (torch.rand(6, 4) < 0.7)
-    mask[:4] += torch.eye(4)
-    mask[4:, 0] += 0.1
+    mask = torch.rand(6, 4, dtype=torch.float64)
     mask, tokens = mask / mask.sum(0), torch.randn(2, 3, 6, 5, dtype=torch.float64)
     found = soft_kmeans(mask, tokens, steps, affinity)
     for image in range(2):
@@ -37,32 +34,61 @@ def test_formulas(steps, affinity):
 
 def test_tokens_that_look_alike_go_together():
     """Three cells become two: the one in the middle goes where it belongs."""
-    mask = torch.tensor([[2 / 3, 0], [1 / 3, 1 / 3], [0, 2 / 3]])
+    mask = torch.tensor([[0.66, 0.01], [0.33, 0.33], [0.01, 0.66]])
     a, b = torch.tensor([1., 0.]), torch.tensor([0., 1.])
     merge, back = soft_kmeans(mask, torch.stack((torch.stack((a, a, b)), torch.stack((a, b, b))))[:, None], 2, 30.)
-    torch.testing.assert_close(merge[0, 0], torch.tensor([[0.5, 0], [0.5, 0], [0, 1]]), atol=1e-2, rtol=0)
-    torch.testing.assert_close(merge[1, 0], torch.tensor([[1, 0], [0, 0.5], [0, 0.5]]), atol=1e-2, rtol=0)
+    torch.testing.assert_close(merge[0, 0], torch.tensor([[0.5, 0], [0.5, 0], [0, 1]]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(merge[1, 0], torch.tensor([[1, 0], [0, 0.5], [0, 0.5]]), atol=1e-3, rtol=0)
     torch.testing.assert_close(back.sum(-1), torch.ones(2, 1, 3))
 
 
-def test_the_only_place_is_taken_by_tokens_unlike_it():
-    mask = torch.tensor([[0.5, 0.], [0.5, 0.], [0., 1.]])
-    tokens = torch.tensor([[1., 0.], [-0.1, 0.], [0., 1.]])
-    merge, back = soft_kmeans(mask, tokens[None, None], 2, 40.)
-    torch.testing.assert_close(merge[0, 0], mask)
-    torch.testing.assert_close(back[0, 0], (mask > 0).float())
+def test_tokens_all_alike_are_merged_as_the_mask_has_it():
+    mask = torch.tensor([[0.6, 0.1], [0.3, 0.3], [0.1, 0.6]])
+    shares = mask / mask.sum(1, keepdim=True)
+    merge, back = soft_kmeans(mask, torch.zeros(1, 1, 3, 4), 2, 20.)
+    torch.testing.assert_close(back[0, 0], shares)
+    torch.testing.assert_close(merge[0, 0], shares / shares.sum(0))
 
 
-def test_a_token_without_a_place_stays_without():
-    mask = torch.tensor([[1., 0.], [0., 1.], [0., 0.]])
-    merge, back = soft_kmeans(mask, torch.randn(1, 1, 3, 4), 2, 20.)
-    torch.testing.assert_close(merge[0, 0], mask)
-    assert torch.equal(back[0, 0, 2], torch.zeros(2))
+@pytest.mark.parametrize('affinity', [1., 40.])
+def test_gradients_are_bounded(affinity):
+    """Whatever an image looks like: else one image would decide what a mask learns."""
+    torch.manual_seed(0)
+    ltm = LTM((7, 7), (4, 4), embed_dims=8, kmeans_steps=3, affinity=affinity)
+    for scale in (1., 1e-3):
+        x = torch.randn(4, 8, 7, 7)
+        x[1], x[2] = 0., x[2, :, :1, :1] + scale * x[2]  # all tokens alike, or nearly
+        operator, _ = ltm(x)
+        merged = operator.merge(x)
+        moved, = torch.autograd.grad(merged.square().sum(), ltm.logits, retain_graph=True)
+        turned, = torch.autograd.grad(merged.square().sum(), ltm.directions)
+        reference, = torch.autograd.grad((x.flatten(2) @ ltm.matrices((7, 7), (4, 4))[0]).square().sum(), ltm.logits)
+        assert moved.norm() < 20 * reference.norm() and turned.norm() < 20 * affinity * reference.norm()
+
+
+def test_masks_and_directions_learn():
+    """Tokens are of two kinds by one channel, loud noise fills the others: directions find that channel."""
+    torch.manual_seed(0)
+    ltm = LTM((4, 4), (2, 2), embed_dims=16, kmeans_steps=2, affinity_dim=4)
+    optimizer = torch.optim.Adam(ltm.parameters(), lr=0.03)
+    losses = []
+    for _ in range(150):
+        kind = torch.randint(2, (16, 1, 4, 4)) * 2. - 1.
+        x = torch.cat((kind, torch.randn(16, 15, 4, 4)), 1)
+        operator, _ = ltm(x)
+        loss = (operator.unmerge(operator.merge(kind)) - kind).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    weight = ltm.directions.detach().norm(dim=1)
+    assert weight[0] > 2 * weight[1:].max()
 
 
 def test_directions_are_orthonormal_and_always_the_same():
     found = directions(24, 16)
-    torch.testing.assert_close(found.mT @ found, torch.eye(16))
+    torch.testing.assert_close(found.mT @ found, 24 * torch.eye(16))
     assert torch.equal(found, directions(24, 16)) and directions(8, 16).shape == (8, 8)
 
 
@@ -123,7 +149,8 @@ def test_in_all_backbones(backbone, kwargs):
         together, alone = model(x)[-1], model(x[1:])[-1]
         torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-3)
         still = backbone(merger=dict(type='LTM', ratio=0.5), **kwargs)
-        still.load_state_dict(model.state_dict())  # checkpoints serve both
+        missing = still.load_state_dict(model.state_dict(), strict=False)  # checkpoints serve both
+        assert not missing.missing_keys and all(key.endswith('.directions') for key in missing.unexpected_keys)
         still.eval()
         assert still(x)[-1].shape == together.shape and not torch.equal(still(x)[-1], together)
     model.train()
