@@ -162,18 +162,6 @@ def local_overlap(source: Grid, target: Grid) -> Tensor:
     return torch.kron(axis_overlap(source[0], target[0]), axis_overlap(source[1], target[1]))
 
 
-def axis_partition(source: int, target: int) -> Tensor:
-    """Ones where a source cell goes into the interval that it overlaps most, (source, target)."""
-    overlap = axis_overlap(source, target)
-    # What rounding makes of two halves must not decide between them.
-    return torch.zeros_like(overlap).scatter_(1, (overlap * 1e9).round().argmax(1, keepdim=True), 1.0)
-
-
-def local_partition(source: Grid, target: Grid) -> Tensor:
-    """Ones where a source cell goes into a target cell, each into one, (N, P); no column is empty if no side grows."""
-    return torch.kron(axis_partition(source[0], target[0]), axis_partition(source[1], target[1]))
-
-
 def axis_gap(source: int, target: int) -> Tensor:
     """Distance, in source cells, from each source cell to each target interval, 0 inside, (source, target)."""
     edges = torch.arange(target + 1, dtype=torch.float64) * source / target

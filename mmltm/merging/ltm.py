@@ -70,6 +70,8 @@ class LTM(nn.Module):
         embed_dims (int): Channels D of a token.
         first (bool): First merging block of the network, which takes no information-bottleneck step.
             Defaults to False.
+        base (tuple, optional): The window before the first of the merges that this one goes on from, for masks that
+            begin as a partition. Defaults to None, ``source``.
         num_classes (int, optional): Classes C of the statistics behind the information-bottleneck step. None:
             no statistics and no step, the mask learns by its logits alone. Defaults to None.
         mode (str): 'static' or 'instance'. Defaults to 'static'.
@@ -84,7 +86,8 @@ class LTM(nn.Module):
             None is exact. Defaults to 16.
         momentum (float): Of the running mean of the steps. Defaults to 0.1.
         prior (str): Mask before it has learnt: 'area' averages the area that a token takes the place of, 'partition' groups
-            of neighbouring tokens, each in one, 'uniform' weighs all entries alike. Defaults to 'area'.
+            of neighbouring tokens, each in one (:mod:`.partition`), 'uniform' weighs all entries alike. Defaults to
+            'area'.
         inverse (str): Way back to all tokens: 'lstsq' or 'rownorm'. Defaults to 'lstsq'.
         temperature (float): Of the Gumbel-sigmoid. Defaults to 1.0.
         noise (bool): Sample the binary mask in training, as the paper does; else it is the sign of the logits there,
@@ -116,6 +119,7 @@ class LTM(nn.Module):
                  target: Grid,
                  embed_dims: int,
                  first: bool = False,
+                 base: Optional[Grid] = None,
                  num_classes: Optional[int] = None,
                  mode: str = 'static',
                  eta: float = 1.0,
@@ -146,12 +150,13 @@ class LTM(nn.Module):
             raise ValueError('kmeans_steps must not be negative, affinity_dim be positive, and affinity lie in '
                              f'[0, {MAX_AFFINITY:g}], got {kmeans_steps}, {affinity_dim} and {affinity}')
         self.source, self.target = tuple(source), tuple(target)
+        self.base = self.source if base is None else tuple(base)
         self.kmeans_steps, self.affinity = kmeans_steps, affinity
         self.mode, self.eta, self.step_norm, self.momentum = mode, eta, step_norm, momentum
         self.temperature, self.noise, self.weigh = temperature, noise, weigh
         self._prior, self._inverse = PRIORS[prior], INVERSES[inverse]
 
-        self.logits = nn.Parameter(self._prior.logits(self.source, self.target))
+        self.logits = nn.Parameter(self._prior.logits(self.source, self.target, self.base))
         self.stats = self.report = None
         if num_classes is not None and not first:
             tokens, merged_tokens = math.prod(self.source), math.prod(self.target)
@@ -404,8 +409,10 @@ class LTM(nn.Module):
         return {**self.__dict__, '_cache': {}, '_cache_stamp': (), 'targets': None, '_observed': None}
 
     def _constant(self, function: Callable, source: Grid, target: Grid) -> Tensor:
+        # What is left beside whole windows has a history of its own, which no merge but its own knows.
+        base = self.base if (source, target) == (self.source, self.target) else source
         return self._cached(
-            (function, source, target), lambda: function(source, target).to(self.logits.device))
+            (function, source, target), lambda: function(source, target, base).to(self.logits.device))
 
     def extra_repr(self) -> str:
         n, p = math.prod(self.source), math.prod(self.target)

@@ -5,7 +5,8 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 
-from .grids import Grid, local_gap, local_overlap, local_partition
+from .grids import Grid, local_gap, local_overlap
+from .partition import local_partition
 
 
 def gumbel_sigmoid(logits: Tensor, temperature: float = 1.0, noise: bool = True) -> Tensor:
@@ -34,17 +35,22 @@ def keep_largest(support: Tensor, logits: Tensor) -> Tensor:
 TOUCH = 1e-9
 
 
-def area_scores(source: Grid, target: Grid) -> Tensor:
+def area_weights(source: Grid, target: Grid, base: Grid) -> Tensor:
+    """Overlap of source and target cells, (N, P), whatever was merged before."""
+    return local_overlap(source, target)
+
+
+def area_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
     """Logarithm of the overlap of source and target cells, (N, P): its softmax where they overlap is local averaging."""
     return _falling_off(local_overlap(source, target), source, target)
 
 
-def partition_scores(source: Grid, target: Grid) -> Tensor:
+def partition_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
     """Zeros where a source cell goes into a target cell, (N, P): a token is the mean of those that are in no other."""
-    return _falling_off(local_partition(source, target), source, target)
+    return _falling_off(local_partition(source, target, base), source, target)
 
 
-def uniform_scores(source: Grid, target: Grid) -> Tensor:
+def uniform_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
     """Zeros, (N, P): the mask is its binary support alone, as the paper's first block has it."""
     return torch.zeros(source[0] * source[1], target[0] * target[1])
 
@@ -59,25 +65,25 @@ def _falling_off(weights: Tensor, source: Grid, target: Grid, floor: float = 0.0
 
 
 class Prior(NamedTuple):
-    """What a mask is before it has learnt anything.
+    """What a mask is before it has learnt anything, from the grids before and after the merge and before the first.
 
     Attributes:
-        weights (callable): Gives, for a source and a target grid, a matrix, (N, P), whose entries above 0 are on.
+        weights (callable): Gives a matrix, (N, P), whose entries above 0 are on.
         scores (callable): Gives the pre-softmax mask before any information-bottleneck step, (N, P).
     """
-    weights: Callable[[Grid, Grid], Tensor]
-    scores: Callable[[Grid, Grid], Tensor]
+    weights: Callable[[Grid, Grid, Grid], Tensor]
+    scores: Callable[[Grid, Grid, Grid], Tensor]
 
-    def logits(self, source: Grid, target: Grid, inside: float = 1.0, outside: float = -2.0) -> Tensor:
-        """Initial mask logits, (N, P): ``inside`` where an entry is on, ``outside`` elsewhere.
+    def logits(self, source: Grid, target: Grid, base: Grid) -> Tensor:
+        """Initial mask logits, (N, P): 1 where an entry is on, -2 elsewhere.
 
         Both are near zero, so that learning can still flip an entry.
         """
-        return torch.where(self.weights(source, target) > TOUCH, inside, outside).float()
+        return torch.where(self.weights(source, target, base) > TOUCH, 1., -2.).float()
 
 
 PRIORS = {
-    'area': Prior(local_overlap, area_scores),
+    'area': Prior(area_weights, area_scores),
     'partition': Prior(local_partition, partition_scores),
-    'uniform': Prior(local_overlap, uniform_scores),
+    'uniform': Prior(area_weights, uniform_scores),
 }

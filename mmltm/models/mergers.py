@@ -123,6 +123,8 @@ def build_mergers(merger: Optional[dict],
             if block is None:
                 mergers.append(nn.Identity())
             elif keeps_grid:
+                if issubclass(merger_type, LTM):
+                    block = dict(block, base=next(filter(None, blocks))['source'] if progressive else block['source'])
                 mergers.append(merger_type(**block, embed_dims=channels, first=first, **merger))
                 first = False
             else:

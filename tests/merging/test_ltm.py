@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmltm.merging import LTM
-from mmltm.merging.grids import axis_partition, local_overlap
+from mmltm.merging.grids import local_overlap
 from mmltm.merging.masks import gumbel_sigmoid, keep_largest
 
 
@@ -24,24 +24,6 @@ def test_starts_at_local_averaging_at_every_size():
     uniform, _ = merger(prior='uniform').eval().matrices((7, 7), (6, 6))
     support = (local_overlap((7, 7), (6, 6)) > 0).float()
     torch.testing.assert_close(uniform, support / support.sum(0))
-
-
-@pytest.mark.parametrize('source, target, groups', [
-    ((4, 1), (3, 1), [[0], [1, 2], [3]]), ((8, 1), (7, 1), [[0], [1], [2], [3, 4], [5], [6], [7]]),
-    ((1, 5), (1, 2), [[0, 1, 2], [3, 4]]), ((2, 3), (1, 3), [[0, 3], [1, 4], [2, 5]])])
-def test_partition_puts_every_token_into_one(source, target, groups):
-    ltm = LTM(source, target, embed_dims=3, prior='partition').eval()
-    expected = torch.zeros(math.prod(source), math.prod(target))
-    for column, group in enumerate(groups):
-        expected[group, column] = 1 / len(group)
-    torch.testing.assert_close(ltm.matrices(source, target)[0], expected)
-
-
-def test_partition_leaves_no_token_empty():
-    for source in range(1, 17):
-        for target in range(1, source + 1):
-            partition = axis_partition(source, target)
-            assert (partition.sum(1) == 1).all() and (partition.sum(0) >= 1).all()
 
 
 def test_evaluation_is_constant_and_deterministic():
