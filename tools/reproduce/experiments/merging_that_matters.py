@@ -50,8 +50,8 @@ methods = [
     ltm('LTM, eta 0, partition', dict(prior='partition'), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
     ltm('LTM, eta 0, partition', dict(prior='partition')),
     # Each image moves the mask towards its own tokens.
-    ltm('LTM, eta 0, k-means', dict(kmeans_steps=3), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
-    ltm('LTM, eta 0, k-means', dict(kmeans_steps=3)),
+    ltm('LTM, eta 0, k-means', dict(prior='partition', kmeans_steps=2), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
+    ltm('LTM, eta 0, k-means', dict(prior='partition', kmeans_steps=2)),
     step('LTM, raw step', 1., merger=dict(step_norm='none', beta=1., normalize=False, center=False)),
     ltm('LTM, eta 0', epochs=(1, 10)),
     step('LTM, eta 0.1', 0.1),
