@@ -89,7 +89,7 @@ _ADAPTERS: Dict[type, Adapter] = {
 def apply_ltm(model: Model, ratio: Union[float, Sequence[float]] = 0.7, **merger) -> Model:
     """A copy of a vanilla model, with token merging and the model's own weights.
 
-    Masks start at local averages, and all maps keep their nominal size, which weights trained without merging need.
+    Masks start unlearnt, and all maps keep their nominal size, which weights trained without merging need.
     Layers that no output asks for are left out.
 
     Args:

@@ -170,7 +170,7 @@ def get_model(name: str,
 def load_weights(model: BaseModel, checkpoint: str) -> None:
     """Load a classifier's weights and log which keys do not match.
 
-    Missing masks start at local averages. A head of another size, or none, leaves the model's own as it is.
+    Missing masks start unlearnt. A head of another size, or none, leaves the model's own as it is.
 
     Raises:
         UserError: Parts of the backbone other than masks are missing or differ in shape.
@@ -183,7 +183,7 @@ def load_weights(model: BaseModel, checkpoint: str) -> None:
             f'checkpoint {checkpoint} does not fit the model: {difference}; weights of timm, mit-han-lab or mmdet '
             'need tools/model_converters/convert_weights.py first')
     if masks:
-        print_log(f'Checkpoint {checkpoint} has no masks: token merging starts at local averages', 'current')
+        print_log(f'Checkpoint {checkpoint} has no masks: token merging starts unlearnt', 'current')
     if difference.missing or difference.mismatched or difference.unexpected:
         print_log(f'Checkpoint {checkpoint}: {difference}', 'current', logging.WARNING)
     # A Runner would draw all weights anew otherwise.

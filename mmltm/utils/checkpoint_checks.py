@@ -162,7 +162,7 @@ def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.
     """Loads the weights of this very model, as a test needs them, and checks that they are.
 
     It is only logged that all masks are missing: a vanilla checkpoint may be tested with token merging off the
-    shelf, whose masks are local averages then. So are missing class statistics, and keys that the model does not
+    shelf, whose masks are unlearnt then. So are missing class statistics, and keys that the model does not
     know: a larger model's checkpoint may contain all that is needed.
 
     Args:
@@ -213,7 +213,7 @@ def _check_exact(model: nn.Module, path: str, checkpoint: dict, logger: logging.
     merging, found = difference.part(merging=True), _masks(difference.filled)
     if masks_may_miss and merging.missing and not (found and _masks(merging.missing)):
         difference = difference._replace(missing=difference.part(merging=False).missing)
-        what = 'class statistics' if found else 'masks: token merging starts at local averages'
+        what = 'class statistics' if found else 'masks: token merging starts unlearnt'
         logger.warning(f'Checkpoint {path} has no {what}')
     if difference.missing or difference.mismatched or difference.statistics:
         raise UserError(f'checkpoint {path} is of another model than the config: {difference}')
@@ -273,7 +273,7 @@ def _log_brought(name: str, path: str, difference: Difference, logger: logging.L
         filled_statistics, own_statistics = (
             sum(key.endswith('.stats.centroids') for key in keys) for keys in (filled, own))
         message += (f', masks of {len(_masks(filled))} of {len(_masks(own))} layers and class statistics of '
-                    f'{filled_statistics} of {own_statistics} among them (masks start at local averages otherwise)')
+                    f'{filled_statistics} of {own_statistics} among them (masks start unlearnt otherwise)')
     if difference.missing or difference.mismatched or difference.unexpected or difference.statistics:
         message, level = f'{message}: {difference}', logging.WARNING
     logger.log(level, message)

@@ -33,7 +33,7 @@ def load_model(cfg: Config, checkpoint: Optional[str] = None) -> BaseModel:
 
     Args:
         cfg (Config): Of mmpretrain or mmdet.
-        checkpoint (str, optional): Path or URL; without it masks are local averages.
+        checkpoint (str, optional): Path or URL; without it masks are unlearnt.
 
     Raises:
         UserError: The model cannot be built, or the checkpoint is of another model.

@@ -72,7 +72,7 @@ def test_converts_and_lists_masks(call, tmp_path, capsys):
     safetensors.torch.save_file(reference.state_dict(), tmp_path / 'x.safetensors')
     assert call('x.safetensors', 'new/y.pth', '--model', 'ltm_mobilevit_xxs') is None
     printed = capsys.readouterr().out
-    assert 'weights of timm' in printed and 'local averages (18):\n  backbone.layers.2.1.mergers.0.' in printed
+    assert 'weights of timm' in printed and 'unlearnt (18):\n  backbone.layers.2.1.mergers.0.' in printed
     assert 'only' not in printed and '311 keys of ltm_mobilevit_xxs written to new/y.pth' in printed
     meta = torch.load('new/y.pth', weights_only=True)['meta']
     assert meta == dict(
