@@ -64,7 +64,7 @@ def main():
     print_keys('in SRC only', result.unused)
     print_keys('in the model only', result.missing)
     print_keys('of another shape', result.mismatched)
-    print_keys('masks, which start at local averages', result.masks)
+    print_keys('masks, which start unlearnt', result.masks)
     matched = f'{len(result.state)} keys of {args.model}'
     if not (result.complete or args.partial):
         raise UserError(f'only {matched} match, see above: nothing written. --partial writes them nonetheless')
