@@ -15,4 +15,6 @@ _base_ = [
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/deit/'
              'deit-base_3rdparty_pt-16xb64_in1k_20211124-6f40c188.pth')
 model = dict(
-    backbone=dict(type='mmltm.LTMVisionTransformer', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))
+    backbone=dict(
+        type='mmltm.LTMVisionTransformer',
+        merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0., prior='partition')))

@@ -15,4 +15,6 @@ _base_ = [
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/deit/'
              'deit-small_pt-4xb256_in1k_20220218-9425b9bb.pth')
 model = dict(
-    backbone=dict(type='mmltm.LTMVisionTransformer', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))
+    backbone=dict(
+        type='mmltm.LTMVisionTransformer',
+        merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0., prior='partition')))

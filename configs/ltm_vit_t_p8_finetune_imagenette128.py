@@ -19,5 +19,5 @@ model = dict(
         type='mmltm.LTMVisionTransformer',
         img_size=128,
         patch_size=8,
-        merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),
+        merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0., prior='partition')),
     head=dict(num_classes=10))

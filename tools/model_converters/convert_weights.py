@@ -28,7 +28,7 @@ then, with the same file for a model with and without token merging:
   backbone=dict(..., init_cfg=dict(type='Pretrained', checkpoint='checkpoints/vit_s.pth', prefix='backbone.'))
 
 Every key without counterpart is printed. Masks are listed apart: only checkpoints of mmltm have them; without, they
-start at local averages. MobileViT's stem is turned from timm's RGB to the BGR of mmpretrain's data preprocessor.
+start unlearnt. MobileViT's stem is turned from timm's RGB to the BGR of mmpretrain's data preprocessor.
 """
 
 

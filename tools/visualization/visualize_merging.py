@@ -36,7 +36,7 @@ EXAMPLES = """examples:
 Weights lead from the full grid of a stage to the target token, through all merges of the stage so far; outlined are
 the cells that give the target at least half as much as the one that gives it most. The most representative token is
 the one whose feature is nearest, by angle, to the mean of the image's tokens. Without a checkpoint weights are
-random, and masks local averages.
+random, and masks unlearnt.
 """
 
 
