@@ -27,6 +27,7 @@ class Experiment(NamedTuple):
         metric (str, optional): Name of the metric that the table and the claims are about, see
             :func:`~mmltm.comparison.metrics.main_metric`.
         batch_sizes (tuple[int]): Of latency.
+        plot (list[str]): Labels of the methods that plots show, beside vanilla; empty for all.
     """
     name: str
     title: str
@@ -35,6 +36,7 @@ class Experiment(NamedTuple):
     claims: List[dict]
     metric: Optional[str]
     batch_sizes: Tuple[int, ...]
+    plot: List[str]
 
 
 def read_experiment(path: Path, checkpoint: Optional[str] = None, configs: Path = Path('configs')) -> Experiment:
@@ -45,7 +47,8 @@ def read_experiment(path: Path, checkpoint: Optional[str] = None, configs: Path 
     with SoftMerging, which has ``p``, nor where ``merger`` says a share for each block itself; then ``ratio`` is what
     tables call it), ``epochs`` and ``seeds`` (defaults to (0, )), ``overrides`` and ``hooks`` as
     :class:`~mmltm.comparison.cell.Cell` has them; ``overrides`` of all cells; ``metric``, if not the usual one;
-    ``batch_sizes`` of latency (defaults to (1, 16)); and ``claims``, each with ``text`` and, in ``ours`` and
+    ``batch_sizes`` of latency (defaults to (1, 16)); ``plot``, the labels of the methods that plots show (defaults to
+    all); and ``claims``, each with ``text`` and, in ``ours`` and
     ``theirs``, ``label``, ``ratio`` and ``epochs`` of a method. Ours is said to have the larger metric or, with
     ``quantity='ib_loss'`` or ``'ib_bound'``, the larger one in all layers; the same method twice, that it falls from
     layer to layer.
@@ -57,7 +60,7 @@ def read_experiment(path: Path, checkpoint: Optional[str] = None, configs: Path 
         configs (Path): Folder of the configs. Defaults to that below the current folder.
 
     Raises:
-        UserError: A claim is about no method, or a method without a checkpoint is not trained.
+        UserError: A claim or ``plot`` is about no method, or a method without a checkpoint is not trained.
     """
     said = Config.fromfile(str(path)).to_dict()
     common = dict(config=str(configs / f"{said['config']}.py"), checkpoint=checkpoint)
@@ -74,9 +77,12 @@ def read_experiment(path: Path, checkpoint: Optional[str] = None, configs: Path 
         raise UserError(f'{path.name} has methods with 0 epochs: say in `vanilla` whose weights they shall have')
     claims = [dict(claim, ours=_keys(cells, claim['ours']), theirs=_keys(cells, claim['theirs']))
               for claim in said.get('claims', [])]
+    for label in said.get('plot', []):
+        if all(cell.label != label for cell in cells):
+            raise UserError(f'plot names {label!r}, which is no method of the experiment')
     title = path.read_text().split('"""')[1].splitlines()[0]
     return Experiment(path.stem, title, [vanilla] if isinstance(vanilla, str) else list(vanilla), cells, claims,
-                      said.get('metric'), tuple(said.get('batch_sizes', (1, 16))))
+                      said.get('metric'), tuple(said.get('batch_sizes', (1, 16))), list(said.get('plot', [])))
 
 
 def _mergers(method: dict) -> List[Tuple[dict, float]]:
@@ -103,10 +109,10 @@ def _keys(cells: List[Cell], method: dict) -> List[str]:
 
 
 def save_experiment(experiment: Experiment, out_dir: Path) -> None:
-    """Keep title, command, metric and claims beside the cells, for tables."""
+    """Keep title, command, metric, claims and what to plot beside the cells, for tables and plots."""
     save_result(Path(out_dir) / FILE, dict(
         kind='experiment', title=experiment.title, metric=experiment.metric, claims=experiment.claims,
-        command=f'python tools/reproduce/run.py {experiment.name} --data-root DIR'))
+        plot=experiment.plot, command=f'python tools/reproduce/run.py {experiment.name} --data-root DIR'))
 
 
 def saved_experiment(out_dir: Path) -> dict:

@@ -64,6 +64,12 @@ def test_claim_about_nothing(file):
         read_experiment(file, 'vanilla.pth')
 
 
+def test_plot_of_nothing(file):
+    file.write_text(FILE + "plot = ['AvgPool', 'ToMe']\n")
+    with pytest.raises(UserError, match="plot names 'ToMe', which is no method"):
+        read_experiment(file, 'vanilla.pth')
+
+
 def test_from_scratch_vanilla_trains_like_all_others(file):
     scratch = FILE.replace("vanilla = 'efficientvit_b0_imagenette128'\n", '')
     file.write_text(scratch)
@@ -78,12 +84,13 @@ def test_from_scratch_vanilla_trains_like_all_others(file):
 
 def test_what_is_kept_beside_the_cells(file, tmp_path):
     assert saved_experiment(tmp_path) == {}
-    file.write_text(FILE + "metric, batch_sizes = 'accuracy/top5', (4, )\n")
+    file.write_text(FILE + "metric, batch_sizes, plot = 'accuracy/top5', (4, ), ['LTM']\n")
     experiment = read_experiment(file, 'vanilla.pth')
     assert experiment.batch_sizes == (4, )
     save_experiment(experiment, tmp_path)
     kept = saved_experiment(tmp_path)
     assert (kept['metric'], kept['claims']) == ('accuracy/top5', experiment.claims) and ' tried ' in kept['command']
+    assert kept['plot'] == ['LTM']
 
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)

@@ -113,3 +113,14 @@ def test_report(results):
     (results / 'cells' / 'broken.json').write_text('{')
     with pytest.raises(UserError, match='cannot read result'):
         write_report(results)
+
+
+def test_plots_show_what_an_experiment_names(results, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('mmltm.comparison.report.draw_pareto', lambda rows, path: drawn.append(rows))
+    save_cell(results, 'AvgPool', '0110', 0.5)
+    write_report(results)
+    save_result(results / 'experiment.json', dict(kind='experiment', claims=[], metric=None, plot=['AvgPool']))
+    rows = write_report(results)
+    assert drawn[0] == rows and [row['label'] for row in drawn[1]] == ['vanilla', 'AvgPool']
+    assert {row['label'] for row in rows} == {'vanilla', 'LTM', 'ToMe', 'AvgPool'}

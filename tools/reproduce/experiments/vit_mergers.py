@@ -94,6 +94,8 @@ def above(quantity, ours, theirs):
 vanilla_cell, default = dict(label='vanilla'), 'LTM, eta 0, partition'
 order = [vanilla_cell, method('ToMe', 0), method('LTMP'), method('LTM, eta 1')]
 
+plot = ['ToMe', 'ToFu', 'LTMP', 'AvgPool', 'Random', default, 'LTM, eta 0, k-means, by size', 'LTM, eta 0']
+
 claims = [
     dict(text='Tokens matter: vanilla beats one token a block', ours=vanilla_cell,
          theirs=method('one token', 0, 0.0001)),
