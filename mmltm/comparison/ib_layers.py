@@ -86,7 +86,7 @@ def mean_by_layer(cells: Sequence[dict], key: str) -> Dict[Position, float]:
             for name in common_layers(cells[0])}
 
 
-def draw_ib_layers(out_dir: Path) -> Optional[Path]:
+def draw_ib_layers(out_dir: Path, labels: Sequence[str] = ()) -> Optional[Path]:
     """Draw ``ib_layers.png``: a row of panels a comparison, IB loss and IB bound, a line a method.
 
     A method is the colour that it has in :func:`~mmltm.comparison.plot.draw_pareto`, a number of epochs a marker; the
@@ -94,14 +94,18 @@ def draw_ib_layers(out_dir: Path) -> Optional[Path]:
 
     Args:
         out_dir (Path): Folder of results.
+        labels (Sequence[str]): Methods to show beside vanilla. Defaults to none, which shows all.
 
     Returns:
         Path, optional: Of the picture; None if there is nothing to draw.
     """
-    comparisons = read_comparisons(out_dir)
+    comparisons = [comparison._replace(curves=_shown(comparison.curves, labels))
+                   for comparison in read_comparisons(out_dir)]
+    comparisons = [comparison for comparison in comparisons
+                   if any(curve.label != VANILLA for curve in comparison.curves)]
     if not comparisons:
         return None
-    colors = method_colors(make_rows(out_dir))
+    colors = method_colors([row for row in make_rows(out_dir) if not labels or row['label'] in labels])
     epochs = sorted({curve.epochs for comparison in comparisons for curve in comparison.curves})
     figure = new_figure(11, 3.6 * len(comparisons), dpi=120)
     for comparison, panels in zip(comparisons, figure.subplots(len(comparisons), len(KEYS), squeeze=False)):
@@ -117,6 +121,10 @@ def draw_ib_layers(out_dir: Path) -> Optional[Path]:
     path = Path(out_dir) / FILE
     figure.savefig(path)
     return path
+
+
+def _shown(curves: Sequence[Curve], labels: Sequence[str]) -> List[Curve]:
+    return [curve for curve in curves if not labels or curve.label in (VANILLA, *labels)]
 
 
 def ib_layers_table(out_dir: Path) -> str:

@@ -42,11 +42,11 @@ def write_report(out_dir: Path, metric: Optional[str] = None) -> List[dict]:
     (out_dir / f'{NAME}.md').write_text(to_markdown(rows))
     (out_dir / f'{NAME}.json').write_text(json.dumps(dict(rows=rows), indent=1) + '\n')
     write_csv(rows, out_dir / f'{NAME}.csv')
-    labels = saved_experiment(out_dir).get('plot')
+    labels = saved_experiment(out_dir).get('plot') or ()
     shown = [row for row in rows if not labels or row['label'] in (VANILLA, *labels)]
     draw_pareto(shown, out_dir / f'{NAME}.png')
     if with_curves(shown):
         draw_curves(shown, out_dir / CURVES)
-    if draw_ib_layers(out_dir):
+    if draw_ib_layers(out_dir, labels):
         (out_dir / IB_LAYERS).write_text(ib_layers_table(out_dir) + '\n')
     return rows

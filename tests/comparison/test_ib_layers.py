@@ -60,6 +60,8 @@ def test_a_row_of_panels_for_every_ratio(results):
     assert path == results / 'ib_layers.png'
     picture = cv2.imread(str(path))
     assert picture.shape[0] == pytest.approx(2 * 3.6 * 120, abs=1)
+    assert draw_ib_layers(results, ['LTMP']) == path
+    assert cv2.imread(str(path)).shape[0] == pytest.approx(3.6 * 120, abs=1)  # none of its methods is in the other row
     methods = [[(curve.label, curve.epochs) for curve in found.curves] for found in read_comparisons(results)]
     assert methods == [[('vanilla', 0), ('LTM', 5), ('ToMe', 0)], [('vanilla', 0), ('LTMP', 1)]]
 
