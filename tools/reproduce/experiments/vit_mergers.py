@@ -118,8 +118,8 @@ claims = [
     beats((default, EPOCHS), ('LTM, eta 0', EPOCHS)),
     *(beats((label, 0), (default, 0)) for label in ('LTM, eta 0, at once', 'LTM, eta 0, late')),
     *(beats((label, EPOCHS), (default, EPOCHS)) for label in (
-        'LTM, eta 1, partition', 'LTM, eta 0, partition, distilled', 'LTM, eta 0, partition, norms learn', 'LTM, eta 0, k-means, by size',
-        'LTM, eta 0, late')),
+        'LTM, eta 1, partition', 'LTM, eta 0, partition, distilled', 'LTM, eta 0, partition, norms learn',
+        'LTM, eta 0, k-means, by size', 'LTM, eta 0, late')),
     *(beats((label, EPOCHS), ('LTM, eta 0', EPOCHS)) for label in (
         'LTM, eta 1', 'LTM, instance', 'LTM, eta 0, norms learn', 'LTM, eta 0, distilled', 'LTM, eta 0, no noise')),
     beats(('LTM, eta 0, norms learn', EPOCHS), ('norms learn alone', EPOCHS)),
