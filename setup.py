@@ -16,7 +16,7 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>=3.10',
     packages=find_packages(include=['mmltm', 'mmltm.*']),
-    install_requires=['torch>=2.4', 'torchvision', 'numpy', 'pycocotools', 'rich', 'matplotlib'],
+    install_requires=['torch>=2.4', 'torchvision', 'numpy', 'scipy', 'pycocotools', 'rich', 'matplotlib'],
     # Both families own the import names mmengine, mmcv, mmdet and mmpretrain,
     # so neither may be a hard requirement: installing one over the other breaks both.
     extras_require={
