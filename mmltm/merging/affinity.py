@@ -53,7 +53,7 @@ def soft_kmeans(mask: Tensor, tokens: Tensor, steps: int, affinity: float) -> Tu
         tuple[Tensor]: G' and A, each (B, T, N, P).
     """
     mask = mask[:, None] if mask.dim() == 3 else mask
-    unit, weights, shares = affinity * F.normalize(tokens, dim=-1), mask.log(), mask
+    unit, weights, shares = affinity * F.normalize(tokens, dim=-1), mask.clamp(min=_TINY).log(), mask
     for _ in range(steps):
         # Of sums: only where they point counts. A gradient through that would have no bound where tokens cancel out.
         centres = F.normalize(shares.detach().mT @ tokens.detach(), dim=-1)
