@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mmltm  # noqa: F401, I001  (before mmdet, for its stand-in for mmcv's compiled operators)
 import pytest
 from hypothesis import settings
 

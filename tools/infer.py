@@ -17,12 +17,12 @@ from mmengine.device import get_device
 from mmengine.fileio import dump
 from rich.progress import track
 
-from mmltm.utils.checkpoint_checks import check_file
-from mmltm.utils.cli import CfgOptions, make_parser
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import UserError, run, summary
-from mmltm.utils.inference import build_predictor
-from mmltm.utils.preflight import check_ratio
+from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.config import load_config
+from mmltm.apis.inference import build_predictor
+from mmltm.apis.preflight import check_ratio
+from mmltm.errors import UserError, run, summary
+from mmltm.models.checkpoints import check_file
 
 EXAMPLES = """
 examples:

@@ -9,13 +9,13 @@ except ModuleNotFoundError as error:
     sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
              'pip install -e ".[onedl]"')
 
-from mmltm.utils.checkpoint_checks import check_tested, read_checkpoint, unwrapped
-from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import run
-from mmltm.utils.preflight import check_config, is_first_on_machine
-from mmltm.utils.runner import build_loop, build_runner
-from mmltm.utils.outputs import finish_out, set_out, set_show
+from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
+from mmltm.apis.config import load_config
+from mmltm.apis.outputs import finish_out, set_out, set_show
+from mmltm.apis.preflight import check_config, is_first_on_machine
+from mmltm.apis.runner import build_loop, build_runner
+from mmltm.errors import run
+from mmltm.models.checkpoints import check_tested, read_checkpoint, unwrapped
 
 EXAMPLES = """
 examples:

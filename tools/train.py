@@ -11,13 +11,13 @@ except ModuleNotFoundError as error:
 
 import torch
 
+from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
+from mmltm.apis.config import load_config
+from mmltm.apis.preflight import check_config, is_first_on_machine
+from mmltm.apis.runner import build_loop, build_runner
 from mmltm.datasets.loading import skip_corrupt_images
-from mmltm.utils.checkpoint_checks import check_trained
-from mmltm.utils.cli import add_common_arguments, make_parser, parse_args
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import UserError, run
-from mmltm.utils.preflight import check_config, is_first_on_machine
-from mmltm.utils.runner import build_loop, build_runner
+from mmltm.errors import UserError, run
+from mmltm.models.checkpoints import check_trained
 
 EXAMPLES = """
 examples:

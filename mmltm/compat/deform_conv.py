@@ -4,7 +4,7 @@ mmcv and torchvision order offsets alike, (y, x) for each kernel position; the n
 the shapes. mmcv's scratch tensors (columns, ones) and its im2col step do not matter here.
 """
 
-from typing import Dict, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,17 +13,17 @@ from torchvision.ops import deform_conv2d
 
 from .precision import promote
 
-Pairs = Dict[str, Tuple[int, int]]
+Pairs = dict[str, tuple[int, int]]
 
 
-def _convolve(input: Tensor, offset: Tensor, weight: Tensor, mask: Optional[Tensor] = None,
-              bias: Optional[Tensor] = None, **pairs: Tuple[int, int]) -> Tensor:
+def _convolve(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None = None,
+              bias: Tensor | None = None, **pairs: tuple[int, int]) -> Tensor:
     # A NaN offset samples nothing, as in mmcv, like any far outside; torchvision would read out of bounds.
     offset = offset.nan_to_num(nan=torch.finfo(offset.dtype).max)
     return deform_conv2d(input, offset, weight, bias, mask=mask, **pairs)
 
 
-def _add_gradients(inputs: Sequence[Tensor], grad_output: Tensor, totals: Sequence[Optional[Tensor]],
+def _add_gradients(inputs: Sequence[Tensor], grad_output: Tensor, totals: Sequence[Tensor | None],
                    pairs: Pairs, scale: float = 1) -> None:
     """Add the gradients for ``inputs`` to ``totals``, where there is one."""
     *inputs, grad_output = promote(*inputs, grad_output)

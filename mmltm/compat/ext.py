@@ -4,14 +4,22 @@ Signatures and output tensors that are written in place are those of ``mmcv/ops/
 supplied, among others, is ``roi_pool``: torchvision rounds the box to whole cells, mmcv does not.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
-from mmltm.compat.deform_conv import (deform_conv_backward_input, deform_conv_backward_parameters,
-                                      deform_conv_forward, modulated_deform_conv_backward,
-                                      modulated_deform_conv_forward)
-from mmltm.compat.focal_loss import (sigmoid_focal_loss_backward, sigmoid_focal_loss_forward,
-                                     softmax_focal_loss_backward, softmax_focal_loss_forward)
+from mmltm.compat.deform_conv import (
+    deform_conv_backward_input,
+    deform_conv_backward_parameters,
+    deform_conv_forward,
+    modulated_deform_conv_backward,
+    modulated_deform_conv_forward,
+)
+from mmltm.compat.focal_loss import (
+    sigmoid_focal_loss_backward,
+    sigmoid_focal_loss_forward,
+    softmax_focal_loss_backward,
+    softmax_focal_loss_forward,
+)
 from mmltm.compat.info import get_compiler_version, get_compiling_cuda_version
 from mmltm.compat.ms_deform_attn import ms_deform_attn_backward, ms_deform_attn_forward
 from mmltm.compat.nms import nms, nms_match, softnms

@@ -10,14 +10,13 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
-from typing import Optional
 
 
 class ExtFinder(MetaPathFinder):
     """Finds ``mmcv._ext`` and nothing else; used as a class, like importlib's own ``PathFinder``."""
 
     @classmethod
-    def find_spec(cls, fullname, path=None, target=None) -> Optional[ModuleSpec]:
+    def find_spec(cls, fullname, path=None, target=None) -> ModuleSpec | None:
         if fullname == 'mmcv._ext':
             return spec_from_file_location(fullname, Path(__file__).with_name('ext.py'))
         return None

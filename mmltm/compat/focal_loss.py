@@ -6,7 +6,6 @@ gamma < 1 where 1 - p underflows. Departure from mmcv: the sigmoid's log p is ex
 the smallest float.
 """
 
-from typing import Tuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ def _log(p: Tensor) -> Tensor:
     return p.clamp(min=torch.finfo(p.dtype).tiny).log()
 
 
-def _signs_and_weights(logits: Tensor, target: Tensor, weight: Tensor, alpha: float) -> Tuple[Tensor, Tensor]:
+def _signs_and_weights(logits: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """(n, C): +1 for a sample's class and -1 for the others; alpha and 1 - alpha, times the class weight."""
     positive = _onehot(logits, target)
     weights = alpha * positive + (1 - alpha) * (1 - positive)
@@ -65,7 +64,7 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, g
 
 
 def _target_probability(softmax: Tensor, target: Tensor, weight: Tensor,
-                        alpha: float) -> Tuple[Tensor, Tensor]:
+                        alpha: float) -> tuple[Tensor, Tensor]:
     """(n,): probability of a sample's class, and alpha times its weight; 1 and 0 for a sample without."""
     valid, index = target >= 0, target.clamp(min=0)
     p = torch.where(valid, softmax.gather(1, index[:, None])[:, 0], 1)

@@ -4,7 +4,6 @@ Departures from mmcv: boxes of equal score are taken in the order in which they 
 two empty boxes, whose IoU is 0 / 0, do not overlap (in mmcv's Gaussian soft-NMS the score becomes NaN).
 """
 
-from typing import List
 
 import torch
 from torch import Tensor
@@ -75,7 +74,7 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
     return left.new_tensor(kept)
 
 
-def nms_match(dets: Tensor, iou_threshold: float) -> List[List[int]]:
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     """Groups of boxes that NMS would reduce to one.
 
     Args:

@@ -1,13 +1,12 @@
 """One floating type for all inputs of an operator."""
 
 from functools import reduce
-from typing import List
 
 import torch
 from torch import Tensor
 
 
-def promote(*tensors: Tensor) -> List[Tensor]:
+def promote(*tensors: Tensor) -> list[Tensor]:
     """Cast tensors to their common type, float32 at least.
 
     torchvision wants equal types and has few half-precision kernels on CPU. Computing in float32 under mixed

@@ -1,7 +1,6 @@
 """Loading of images that may be corrupt."""
 
 import logging
-from typing import Optional
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
@@ -30,7 +29,7 @@ class LoadImageOrSkip(LoadImageFromFile):
         self._counter = skip_counter()
         self._named = set()
 
-    def transform(self, results: dict) -> Optional[dict]:
+    def transform(self, results: dict) -> dict | None:
         """Loads ``results['img_path']``; returns None if that fails."""
         path = results['img_path']
         reason = 'ignored as empty'

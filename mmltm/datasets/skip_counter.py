@@ -32,7 +32,7 @@ class SkipCounter:
         return self  # a copied data set still counts here
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def skip_counter() -> SkipCounter:
     """The counter of this process and of the workers that it starts.
 

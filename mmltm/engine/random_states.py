@@ -1,14 +1,13 @@
 """The states of all random number generators of a process, as plain tensors."""
 
 import random
-from typing import Dict, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def get_random_states(loader: Optional[torch.Generator] = None) -> Dict[str, Tensor]:
+def get_random_states(loader: torch.Generator | None = None) -> dict[str, Tensor]:
     """States of Python's, NumPy's and PyTorch's global generators, on the CPU and the current GPU.
 
     Args:
@@ -30,7 +29,7 @@ def get_random_states(loader: Optional[torch.Generator] = None) -> Dict[str, Ten
     return states
 
 
-def set_random_states(states: Dict[str, Tensor], loader: Optional[torch.Generator] = None) -> None:
+def set_random_states(states: dict[str, Tensor], loader: torch.Generator | None = None) -> None:
     """Set what :func:`get_random_states` has returned, on a machine with or without a GPU."""
     # Generators read the storage of a state from its beginning, even if the tensor is a later part of it.
     states = {key: state.cpu().clone() for key, state in states.items()}

@@ -4,8 +4,9 @@ Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 
 """
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import get_rank, get_world_size
@@ -15,18 +16,18 @@ from mmengine.runner import autocast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmltm.errors import UserError
 from mmltm.ib import BottleneckSums, ClassCentroids
 from mmltm.ib.assignment import conditional_from_joint
 from mmltm.ib.ranks import sum_over_ranks
 from mmltm.registry import METRICS
-from mmltm.utils.errors import UserError
-from mmltm.utils.targets import class_distribution
+from mmltm.structures.class_distribution import class_distribution
 
 from .layers import find_layers, layer_tokens
 from .way_back import WayBack
 
 #: From the name of each layer, below ``backbone.``, to its values by the names of :meth:`IBMetric.evaluate`.
-LayerValues = Dict[str, Dict[str, float]]
+LayerValues = dict[str, dict[str, float]]
 
 HOOK_HINT = "IBMetric sees no features by itself: add dict(type='mmltm.IBMetricHook') to custom_hooks"
 
@@ -74,24 +75,24 @@ class IBMetric(BaseMetric):
     default_prefix = 'ib'
 
     def __init__(self,
-                 num_classes: Optional[int] = None,
-                 layers: Optional[str] = None,
+                 num_classes: int | None = None,
+                 layers: str | None = None,
                  window: int = 7,
                  beta: float = 10.0,
                  normalize: bool = True,
                  center: bool = True,
-                 stat_dim: Optional[int] = 16,
-                 input_dim: Optional[int] = 64,
+                 stat_dim: int | None = 16,
+                 input_dim: int | None = 64,
                  restored: bool = False,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         self.num_classes, self.pattern, self.window, self.restored = num_classes, layers, window, restored
         self.space = dict(beta=beta, normalize=normalize, center=center)
         self.stat_dim, self.input_dim = stat_dim, input_dim
-        self._layers: Dict[str, _Layer] = {}
+        self._layers: dict[str, _Layer] = {}
         self._handles: list = []
         self._way_back = WayBack()
-        self._targets: Optional[Tensor] = None
+        self._targets: Tensor | None = None
         self._first = True
         self._seen = self._size = 0
 
@@ -126,12 +127,12 @@ class IBMetric(BaseMetric):
             layer.finish_first()
         self._first, self._seen = False, 0
 
-    def process(self, data_batch: Any, data_samples: List[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: list[dict]) -> None:
         """Nothing is left to do for a batch whose features have been seen in its forward pass."""
         if self._first:
             raise UserError(HOOK_HINT)
 
-    def evaluate(self, size: int) -> Dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, float]:
         """Metrics of all layers from the sums of all ranks. Collective.
 
         Args:
@@ -145,7 +146,7 @@ class IBMetric(BaseMetric):
         """Both passes, outside mmengine's loops, see :func:`measure_together`."""
         return measure_together([self], model, dataloader)[0]
 
-    def compute_metrics(self, results: list) -> Dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, float]:
         """From the layers' sums, see :meth:`evaluate`; ``results`` is empty."""
         if not self._layers:
             raise UserError(HOOK_HINT)
@@ -156,7 +157,7 @@ class IBMetric(BaseMetric):
         self.forget()
         signature = inspect.signature(model.forward)
 
-        def before(module: nn.Module, args: tuple, kwargs: Dict[str, Any]) -> None:
+        def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
             self._take_targets(signature.bind(*args, **kwargs).arguments.get('data_samples'))
 
         try:
@@ -175,7 +176,7 @@ class IBMetric(BaseMetric):
         self._handles, self._layers, self._targets, self._way_back = [], {}, None, WayBack()
         self._first, self._seen = True, 0
 
-    def _take_targets(self, data_samples: Optional[list]) -> None:
+    def _take_targets(self, data_samples: list | None) -> None:
         try:
             self._targets = class_distribution(data_samples, self.num_classes)
         except ValueError as error:
@@ -206,7 +207,7 @@ class IBMetric(BaseMetric):
 
 
 @torch.no_grad()
-def measure_together(metrics: Sequence[IBMetric], model: nn.Module, dataloader: DataLoader) -> List[LayerValues]:
+def measure_together(metrics: Sequence[IBMetric], model: nn.Module, dataloader: DataLoader) -> list[LayerValues]:
     """What several metrics say of a model, in two passes for all of them.
 
     Args:
@@ -245,7 +246,7 @@ def _first_passes(metrics: Sequence[IBMetric], model: nn.Module, dataloader: Dat
         metric.finish_first()
 
 
-def _by_layer(values: Dict[str, float]) -> LayerValues:
+def _by_layer(values: dict[str, float]) -> LayerValues:
     layers: LayerValues = {}
     for name, value in values.items():
         layer, _, key = name.removeprefix('ib/').rpartition('/')
@@ -258,7 +259,7 @@ class _Layer:
 
     def __init__(self, merged: ClassCentroids, inputs: ClassCentroids) -> None:
         self.merged, self.inputs = merged, inputs
-        self.sums: Optional[BottleneckSums] = None
+        self.sums: BottleneckSums | None = None
 
     def first(self, tokens: Tensor, merged: Tensor, targets: Tensor) -> None:
         self.merged.update(self.merged.project(merged), targets)
@@ -278,7 +279,7 @@ class _Layer:
             for total, value in zip(self.sums, batch):
                 total += value
 
-    def metrics(self) -> Dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         sum_over_ranks(*self.sums)
         loss, merged_input, merged_label = self.sums.ib_loss()
         bound, c0 = self.sums.ib_bound(conditional_from_joint(self.sums.joint_label))

@@ -1,7 +1,7 @@
 """The layers of a backbone whose tokens are measured, with any merger or with none."""
 
 import re
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from .way_back import WayBack, is_merger, keeps_grid, sequence_map
 BLOCKS = ('FFN', 'SwiGLUFFN', 'SwiGLUFFNFused', 'MultiScaleLinearAttention')
 
 
-def find_layers(model: nn.Module, pattern: Optional[str] = None) -> Dict[str, nn.Module]:
+def find_layers(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Module]:
     """Modules to measure, by name, in the order of the model.
 
     Args:
@@ -46,7 +46,7 @@ def find_layers(model: nn.Module, pattern: Optional[str] = None) -> Dict[str, nn
 
 
 def layer_tokens(module: nn.Module, args: tuple, kwargs: dict, output: Any, batch: int, window: int,
-                 way_back: WayBack, restored: bool = False) -> Tuple[Tensor, Tensor]:
+                 way_back: WayBack, restored: bool = False) -> tuple[Tensor, Tensor]:
     """Tokens of a layer before and after merging, as means over all windows of the map.
 
     Args:

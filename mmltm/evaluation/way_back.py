@@ -6,7 +6,7 @@ into it do. Of mergers that keep a grid the way back of their operators does the
 
 import math
 from functools import partial
-from typing import Any, Dict, Tuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -52,8 +52,8 @@ class WayBack:
     """
 
     def __init__(self) -> None:
-        self._last: Dict[str, tuple] = {}
-        self._before: Dict[nn.Module, tuple] = {}
+        self._last: dict[str, tuple] = {}
+        self._before: dict[nn.Module, tuple] = {}
 
     def follow(self, model: nn.Module) -> list:
         """Watch the mergers of a model.
@@ -69,7 +69,7 @@ class WayBack:
                 handles.append(module.register_forward_hook(partial(self._note, name.rpartition('.')[0])))
         return handles
 
-    def maps(self, module: nn.Module, args: tuple, output: tuple, batch: int) -> Tuple[Tensor, Tensor]:
+    def maps(self, module: nn.Module, args: tuple, output: tuple, batch: int) -> tuple[Tensor, Tensor]:
         """What entered a merger and what left it, on the full grid.
 
         Tokens that a merger has dropped are there as they were when they left, as the backbones return them.

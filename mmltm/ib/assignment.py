@@ -5,7 +5,6 @@ Departures: targets may be distributions, classes without a sample take no part 
 and features may be L2-normalised first, as in the authors' public training script.
 """
 
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from .inputs import check_batch, check_rows, full_precision, target_distribution
 
 
 @full_precision
-def class_centroids(features: Tensor, targets: Tensor, num_classes: Optional[int] = None) -> Tensor:
+def class_centroids(features: Tensor, targets: Tensor, num_classes: int | None = None) -> Tensor:
     """Centroid of each class, c_a = sum_i p_i(a) F_i / sum_i p_i(a) (section 3.2).
 
     Args:
@@ -40,7 +39,7 @@ def class_centroids(features: Tensor, targets: Tensor, num_classes: Optional[int
 
 @full_precision
 def soft_assignment(features: Tensor, centroids: Tensor, beta: float = 1.0, normalize: bool = False,
-                    present: Optional[Tensor] = None) -> Tensor:
+                    present: Tensor | None = None) -> Tensor:
     """Soft assignment of features to classes, phi(F_i, a) = softmax_a(-beta ||F_i - c_a||^2) (section 3.2).
 
     Distances come from one matrix product, 2 <F_i, c_a> - ||c_a||^2, with ||F_i||^2 left out because the

@@ -9,7 +9,7 @@ value and in gradient, and nothing is infinite or NaN. Clamping loosens no proof
 Theorem 3.1 holds with any C0 so obtained, up to C times that smallest number.
 """
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,13 +61,13 @@ class BottleneckSums(NamedTuple):
             log_inputs=weights @ log_input,
             certainty=weights @ (phi_input * log_input).sum(1))
 
-    def ib_loss(self) -> Tuple[Tensor, Tensor, Tensor]:
+    def ib_loss(self) -> tuple[Tensor, Tensor, Tensor]:
         """IB, I(X~, X) and I(X~, Y), see :func:`ib_loss`."""
         merged_input = mutual_information(self.joint_input / self.mass)
         merged_label = mutual_information(self.joint_label / self.mass)
         return merged_input - merged_label, merged_input, merged_label
 
-    def ib_bound(self, q: Tensor) -> Tuple[Tensor, Tensor]:
+    def ib_bound(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """IBB and C0, see :func:`ib_bound`, from Q(a|y), (C, k)."""
         if q.shape != self.joint_label.shape:
             raise ValueError(f'q of shape {tuple(q.shape)} does not match assignments and targets of shape '
@@ -78,7 +78,7 @@ class BottleneckSums(NamedTuple):
 
 
 @full_precision
-def ib_loss(phi_merged: Tensor, phi_input: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def ib_loss(phi_merged: Tensor, phi_input: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Information bottleneck loss, IB = I(X~, X) - I(X~, Y) (section 3.2).
 
     The joint distributions are averages over the samples, p(a, b) = mean_i phi(X~_i, a) phi(X_i, b) and
@@ -99,7 +99,7 @@ def ib_loss(phi_merged: Tensor, phi_input: Tensor, targets: Tensor) -> Tuple[Ten
 
 
 @full_precision
-def ib_bound(phi_merged: Tensor, phi_input: Tensor, targets: Tensor, q: Tensor) -> Tuple[Tensor, Tensor]:
+def ib_bound(phi_merged: Tensor, phi_input: Tensor, targets: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """Separable upper bound of the IB loss: IB <= IBB - C0 (Theorem 3.1).
 
     IBB = mean_i [sum_b phi(X_i, b) log phi(X_i, b) - sum_a phi(X~_i, a) sum_y p_i(y) log Q(a|y)], where the

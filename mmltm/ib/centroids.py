@@ -1,7 +1,8 @@
 """Class centroids of one layer's features, streamed through an epoch."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, NamedTuple, Optional, Tuple, Union
+from typing import NamedTuple
 
 import torch
 import torch.nn as nn
@@ -63,7 +64,7 @@ class ClassCentroids(nn.Module):
                  num_classes: int,
                  num_tokens: int,
                  embed_dims: int,
-                 stat_dim: Optional[int] = 16,
+                 stat_dim: int | None = 16,
                  beta: float = 1.0,
                  normalize: bool = False,
                  center: bool = False,
@@ -81,7 +82,7 @@ class ClassCentroids(nn.Module):
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
         self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
-        self._frame_cache: Optional[Frame] = None
+        self._frame_cache: Frame | None = None
         self._frame_stamp: tuple = ()
 
     @property
@@ -133,7 +134,7 @@ class ClassCentroids(nn.Module):
             buffer.zero_()
 
     @property
-    def _epoch_sums(self) -> Tuple[Tensor, ...]:
+    def _epoch_sums(self) -> tuple[Tensor, ...]:
         return self.epoch_features, self.epoch_counts
 
     @torch.no_grad()
@@ -154,7 +155,7 @@ class ClassCentroids(nn.Module):
         products = 2 * self.beta * features @ anchors.T
         return assign_by_products(products * frame.scale if self.normalize else products, frame.bias, frame.present)
 
-    def _aligned(self, features: Tensor) -> Tuple[Tensor, Tensor]:
+    def _aligned(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, P d) and centroids (C, P d), about the origin.
 
         Without normalisation moving the origin changes no distance, but keeps a large common offset out of
@@ -178,7 +179,7 @@ class ClassCentroids(nn.Module):
         return self._frame_cache
 
     @torch.no_grad()
-    def update(self, features: Tensor, targets: Union[Tensor, BatchTargets]) -> None:
+    def update(self, features: Tensor, targets: Tensor | BatchTargets) -> None:
         """Add a batch to the sums of this epoch.
 
         Args:
@@ -202,7 +203,7 @@ class ClassCentroids(nn.Module):
         self.epoch_features.index_add_(0, targets.classes, sums)
         self.epoch_counts.index_add_(0, targets.classes, shares.sum(0))
 
-    def _checked(self, features: Tensor, targets: Union[Tensor, BatchTargets]) -> BatchTargets:
+    def _checked(self, features: Tensor, targets: Tensor | BatchTargets) -> BatchTargets:
         with self._naming_layer():
             targets = BatchTargets.of(targets, self.num_classes)
             check_rows(features=features, targets=targets.shares)
@@ -238,7 +239,7 @@ class ClassCentroids(nn.Module):
         for total in self._epoch_sums:
             total /= sum_over_ranks(total)
 
-    def mismatch(self, state_dict: dict, prefix: str = '') -> Optional[str]:
+    def mismatch(self, state_dict: dict, prefix: str = '') -> str | None:
         """Why the statistics in a state dict, if any, are not those of such a layer, in one line, or None."""
         shaped = {'centroids': 'classes, tokens, channels', 'projection': 'channels before, after'}
         if prefix + 'centroids' not in state_dict:

@@ -6,7 +6,6 @@ since sum_a phi(X~_i, a) = 1 makes it constant in the mask; targets may be distr
 add the Jacobian of the normalisation.
 """
 
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +103,7 @@ def weighted_products(tokens: Tensor, direction: Tensor, beta: float, mass: Tens
 
 @full_precision
 def mask_gradient(tokens: Tensor, merged: Tensor, centroids: Tensor, q: Tensor, targets: Tensor,
-                  beta: float = 1.0, normalize: bool = False, present: Optional[Tensor] = None) -> Tensor:
+                  beta: float = 1.0, normalize: bool = False, present: Tensor | None = None) -> Tensor:
     """Gradient of the IB bound with respect to the mask G, where X~_i = G^T Z_i (Eq. 2).
 
     Centroids and Q are held fixed. Costs O(n C (C + P D) + n N P D).

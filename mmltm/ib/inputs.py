@@ -6,7 +6,7 @@ code of their own.
 """
 
 import functools
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,7 @@ def check_rows(**tensors: Tensor) -> None:
         raise ValueError(f'different numbers of samples: {shapes}')
 
 
-def target_distribution(targets: Tensor, num_classes: Optional[int] = None) -> Tensor:
+def target_distribution(targets: Tensor, num_classes: int | None = None) -> Tensor:
     """Targets as distributions over the classes, p_i(y).
 
     Args:
@@ -104,7 +104,7 @@ def target_distribution(targets: Tensor, num_classes: Optional[int] = None) -> T
     return targets
 
 
-def _one_hot(targets: Tensor, num_classes: Optional[int]) -> Tensor:
+def _one_hot(targets: Tensor, num_classes: int | None) -> Tensor:
     lowest, highest = torch.stack(targets.aminmax()).tolist()
     num_classes = highest + 1 if num_classes is None else num_classes
     if lowest < 0 or highest >= num_classes:

@@ -8,7 +8,6 @@ the IB loss are, and in part it cancels. :class:`mmltm.evaluation.IBMetric` comp
 data set.
 """
 
-from typing import Dict, Optional
 
 import torch
 import torch.nn as nn
@@ -34,7 +33,7 @@ class BottleneckReport(nn.Module):
     #: IB loss, IB bound, I(X~, X) and I(X~, Y) in nats; L1 change of a mask column by the step, from 0 to 2.
     keys = ('ib_loss', 'ib_bound', 'mi_input', 'mi_label', 'mask_step')
 
-    def __init__(self, num_classes: int, input_dims: int, stat_dim: Optional[int] = 64, **kwargs) -> None:
+    def __init__(self, num_classes: int, input_dims: int, stat_dim: int | None = 64, **kwargs) -> None:
         super().__init__()
         self.inputs = ClassCentroids(num_classes, 1, input_dims, stat_dim, **kwargs)
         self.register_buffer('sums', torch.zeros(len(self.keys) + 1))
@@ -69,7 +68,7 @@ class BottleneckReport(nn.Module):
         self.sums += torch.stack(values) * phi.any()
 
     @torch.no_grad()
-    def summary(self) -> Dict[str, float]:
+    def summary(self) -> dict[str, float]:
         """Means since the last call, over all ranks; none if nothing was added. Collective."""
         sum_over_ranks(self.sums)
         *sums, count = self.sums.tolist()

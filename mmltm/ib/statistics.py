@@ -14,7 +14,6 @@ its gradient was 2 to 100 times too long, and on normalised features with beta =
 (cosine with the gradient of the true Q -0.1, or 0.4 on centred features).
 """
 
-from typing import Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +69,7 @@ class ClassStatistics(ClassCentroids):
         return bool(self.assigned.any())
 
     @property
-    def _epoch_sums(self) -> Tuple[Tensor, ...]:
+    def _epoch_sums(self) -> tuple[Tensor, ...]:
         return self.epoch_features, self.epoch_counts, self.epoch_joint
 
     @torch.no_grad()
@@ -87,7 +86,7 @@ class ClassStatistics(ClassCentroids):
         return F.normalize(phi * (self.assigned > 0), p=1.0)
 
     @full_precision
-    def direction(self, merged: Tensor, phi: Tensor, targets: Union[Tensor, BatchTargets]) -> Tensor:
+    def direction(self, merged: Tensor, phi: Tensor, targets: Tensor | BatchTargets) -> Tensor:
         """V_i of :func:`bound_direction`, (n, P, d), over the classes that take part in Q.
 
         Args:
@@ -130,7 +129,7 @@ class ClassStatistics(ClassCentroids):
         return -2 * self.beta * tokens @ direction.mT
 
     @full_precision
-    def label_term(self, merged: Tensor, targets: Union[Tensor, BatchTargets]) -> Tensor:
+    def label_term(self, merged: Tensor, targets: Tensor | BatchTargets) -> Tensor:
         """What the merged tokens contribute to IBB: -mean_i sum_a phi(X~_i, a) sum_y p_i(y) log Q(a|y).
 
         Differentiable, centroids and Q held fixed. Zero while there is no Q.
@@ -145,7 +144,7 @@ class ClassStatistics(ClassCentroids):
         return -(phi * self._scores(targets)).sum() / mass
 
     @torch.no_grad()
-    def step(self, tokens: Tensor, merged: Tensor, targets: Union[Tensor, BatchTargets]) -> Tensor:
+    def step(self, tokens: Tensor, merged: Tensor, targets: Tensor | BatchTargets) -> Tensor:
         """Add a batch to the statistics of this epoch; its mask gradient by those of the epochs before.
 
         Collective: with several ranks the gradient is that of all their batches together.
@@ -168,7 +167,7 @@ class ClassStatistics(ClassCentroids):
 
     @torch.no_grad()
     @full_precision
-    def observe(self, tokens: Tensor, merged: Tensor, targets: BatchTargets) -> Tuple[Tensor, Tensor]:
+    def observe(self, tokens: Tensor, merged: Tensor, targets: BatchTargets) -> tuple[Tensor, Tensor]:
         """:meth:`step` without its checks, for callers that make them once for many layers.
 
         Returns:

@@ -4,7 +4,8 @@ For measurements of time alone (``tools/analysis_tools/benchmark.py --mergers LT
 merged, so what the model says is worthless.
 """
 
-from typing import Callable, Optional, Tuple
+from collections.abc import Callable
+from typing import Optional
 
 import torch.nn as nn
 from torch import Tensor
@@ -63,6 +64,6 @@ class Crop(nn.Module):
         super().__init__()
         self.source, self.target = tuple(source), tuple(target)
 
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> Tuple[CropMerge, None]:
+    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple[CropMerge, None]:
         """The operator for maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
         return CropMerge(x.shape[-2:], self.source, self.target), None

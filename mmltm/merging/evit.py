@@ -11,7 +11,6 @@ that are kept stay in their order rather than in that of their attention, which 
 transformer.
 """
 
-from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ class EViT(SequenceMerger):
     needs_class_token = True
 
     def forward(self, tokens: Tensor, attention: Attention, history: History, keep: int,
-                class_token: bool = True) -> Tuple[Tensor, History]:
+                class_token: bool = True) -> tuple[Tensor, History]:
         count = tokens.shape[1] - 1
         if keep >= count:
             return tokens, history

@@ -6,19 +6,20 @@ grids. Everything here is pure geometry: nothing is learnt.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import product
-from typing import List, NamedTuple, Sequence, Tuple, Union
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Grid = Tuple[int, int]
+Grid = tuple[int, int]
 
 ROUNDINGS = ('nearest', 'area', 'ceil')
 
 
-def check_ratios(ratio: Union[float, Sequence[float]], depth: int) -> List[float]:
+def check_ratios(ratio: float | Sequence[float], depth: int) -> list[float]:
     """One kept share a block, from one number for all blocks or a list of ``depth`` numbers.
 
     Raises:
@@ -56,7 +57,7 @@ def shrink_grid(grid: Grid, ratio: float, rounding: str = 'nearest') -> Grid:
     return min(candidates, key=lambda g: (abs(g[0] * g[1] - wanted), abs(g[0] - g[1]), g))
 
 
-def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'nearest') -> List[Grid]:
+def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'nearest') -> list[Grid]:
     """Grids of a window before and after each of ``len(ratios)`` consecutive merges.
 
     Every grid is rounded from the exact product of the ratios so far, so rounding errors do not add up
@@ -76,7 +77,7 @@ def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'near
     return grids
 
 
-def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area') -> List[Grid]:
+def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area') -> list[Grid]:
     """Grids that ``len(ratios)`` merges, each of the whole window, leave of it.
 
     With 'area' what rounding took or left is made good by the next merges, so that the mean kept share is the ratios'
@@ -128,7 +129,7 @@ class AxisTile(NamedTuple):
     merged: int
 
 
-def tile_axis(length: int, source: int, target: int) -> List[AxisTile]:
+def tile_axis(length: int, source: int, target: int) -> list[AxisTile]:
     """Cut an axis into windows of ``source`` cells, from its origin, and what remains at its end.
 
     No cell is padded, and a longer axis leaves the windows before its end as they were. The remainder is a smaller

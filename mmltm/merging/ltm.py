@@ -13,7 +13,7 @@ Departures from the paper, each selectable:
 * The step is taken on centred, L2-normalised features at beta = 10 and scaled to unit root mean square
   (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer.
   What a column's entries have in common is taken off before, since it does not pass the softmax of Eq. 4.
-* Each image can move the mask towards its own tokens (``kmeans_steps``, :mod:`.affinity`), which costs a few products in
+* Each image can move the mask towards its own tokens (``kmeans_steps``, :mod:`.kmeans`), which costs a few products in
   few channels; the paper's masks of evaluation are the same for all images. There is no binary mask then: the
   logits have learnt by how much a token is drawn to a place.
 * In evaluation, where there are no labels, a running mean of the training steps takes the step's place
@@ -22,7 +22,8 @@ Departures from the paper, each selectable:
 """
 
 import math
-from typing import Callable, NamedTuple, Optional, Tuple, Union
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn as nn
@@ -31,8 +32,8 @@ from torch import Tensor
 
 from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 
-from .affinity import MAX_AFFINITY, directions, soft_kmeans
 from .grids import Grid, resample_mask
+from .kmeans import MAX_AFFINITY, directions, soft_kmeans
 from .masks import PRIORS, gumbel_sigmoid, keep_largest
 from .operators import INVERSES, WindowedMerge, map_to_tokens, normalize_mask, tokens_to_map
 from .precision import autocast_off
@@ -57,8 +58,8 @@ class Carry(NamedTuple):
     """
     source: Grid
     target: Grid
-    steps: Optional[Tensor]
-    pending: Tuple[WindowedMerge, ...] = ()
+    steps: Tensor | None
+    pending: tuple[WindowedMerge, ...] = ()
 
 
 class LTM(nn.Module):
@@ -93,7 +94,7 @@ class LTM(nn.Module):
         noise (bool): Sample the binary mask in training, as the paper does; else it is the sign of the logits there,
             too, as in evaluation, with the gradient of their sigmoid. Defaults to True.
         kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens, near ones
-            rather than far ones, see :mod:`mmltm.merging.affinity`; 0: the mask is the same for all images. Not in
+            rather than far ones, see :mod:`mmltm.merging.kmeans`; 0: the mask is the same for all images. Not in
             the paper. Defaults to 0.
         affinity (float): Factor of the cosine similarity in that, in [0, 40]. Defaults to 20.0.
         affinity_dim (int): Channels in which tokens are compared. Defaults to 16.
@@ -119,15 +120,15 @@ class LTM(nn.Module):
                  target: Grid,
                  embed_dims: int,
                  first: bool = False,
-                 base: Optional[Grid] = None,
-                 num_classes: Optional[int] = None,
+                 base: Grid | None = None,
+                 num_classes: int | None = None,
                  mode: str = 'static',
                  eta: float = 1.0,
                  beta: float = 10.0,
                  normalize: bool = True,
                  center: bool = True,
                  step_norm: str = 'rms',
-                 stat_dim: Optional[int] = 16,
+                 stat_dim: int | None = 16,
                  momentum: float = 0.1,
                  prior: str = 'area',
                  inverse: str = 'lstsq',
@@ -167,9 +168,9 @@ class LTM(nn.Module):
         if kmeans_steps:
             self.directions = nn.Parameter(directions(embed_dims, affinity_dim))
         self.register_buffer('merging', torch.ones((), dtype=torch.bool))
-        self.targets: Optional[Union[BatchTargets, Tensor]] = None
+        self.targets: BatchTargets | Tensor | None = None
         self.reporting = self.fitting = False
-        self._observed: Optional[Tensor] = None
+        self._observed: Tensor | None = None
         self._active = True
         self._cache: dict = {}
         self._cache_stamp: tuple = ()
@@ -186,7 +187,7 @@ class LTM(nn.Module):
         self.merging.fill_(value)
 
     def forward(self, x: Tensor,
-                carry: Optional[Carry] = None) -> Tuple[Optional[WindowedMerge], Optional[Carry]]:
+                carry: Carry | None = None) -> tuple[WindowedMerge | None, Carry | None]:
         """The merging of maps like ``x``, and what the next block needs to know.
 
         Args:
@@ -218,10 +219,10 @@ class LTM(nn.Module):
                 tokens, lambda mask, windows: soft_kmeans(mask, windows, self.kmeans_steps, self.affinity))
 
     def _constant_merging(self, x: Tensor,
-                          carry: Optional[Carry]) -> Tuple[Optional[WindowedMerge], Optional[Carry]]:
+                          carry: Carry | None) -> tuple[WindowedMerge | None, Carry | None]:
         """Operator and carry as long as the mask is constant; different maps share the carry and the tiles."""
 
-        def matrices(source: Grid, target: Grid, steps: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+        def matrices(source: Grid, target: Grid, steps: Tensor | None) -> tuple[Tensor, Tensor]:
             return self._cached((source, target), lambda: self.matrices(source, target, steps))
 
         with autocast_off(x):
@@ -229,14 +230,14 @@ class LTM(nn.Module):
             operator = self._operator(x, own, matrices)
             return None if operator is None else operator.collapse(), own
 
-    def _operator(self, x: Tensor, carry: Optional[Carry], matrices: Callable) -> Optional[WindowedMerge]:
+    def _operator(self, x: Tensor, carry: Carry | None, matrices: Callable) -> WindowedMerge | None:
         if not self.active:
             return None
         steps = None if carry is None else carry.steps
         return WindowedMerge(x.shape[-2:], self.source, self.target,
                              lambda source, target: matrices(source, target, steps))
 
-    def matrices(self, source: Grid, target: Grid, steps: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+    def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mask and way back for one tile.
 
         Args:
@@ -250,7 +251,7 @@ class LTM(nn.Module):
         mask = self._mask(source, target, steps, sample=self.training)
         return mask, mask if self.kmeans_steps else self._inverse(mask)
 
-    def _mask(self, source: Grid, target: Grid, steps: Optional[Tensor], sample: bool) -> Tensor:
+    def _mask(self, source: Grid, target: Grid, steps: Tensor | None, sample: bool) -> Tensor:
         """G of a tile, its support sampled or, as in evaluation, by sign.
 
         What the logits have learnt away from their start, and the steps, are resampled from the base window
@@ -272,7 +273,7 @@ class LTM(nn.Module):
         return normalize_mask(support, scores)
 
     @torch.no_grad()
-    def _step(self, x: Tensor, carry: Optional[Carry]) -> Optional[Carry]:
+    def _step(self, x: Tensor, carry: Carry | None) -> Carry | None:
         """Carry of the block before, resampled to this block's grids, plus this block's step (Eq. 3)."""
         learning = self.training and self.targets is not None
         steps, pending = None, ()
@@ -293,7 +294,7 @@ class LTM(nn.Module):
             pending += (self._preview(x, steps), )
         return None if steps is None and not pending else Carry(self.source, self.target, steps, pending)
 
-    def _own_step(self, x: Tensor, steps: Optional[Tensor], learning: bool) -> Tensor:
+    def _own_step(self, x: Tensor, steps: Tensor | None, learning: bool) -> Tensor:
         by_image = self.mode == 'instance' and bool(self.eta)
         if not (learning or by_image):
             return self.step.float()
@@ -332,10 +333,10 @@ class LTM(nn.Module):
             raise ValueError(f'layer {self.stats.name}: {batch} images but {len(targets.shares)} targets')
         return targets
 
-    def _preview(self, x: Tensor, steps: Optional[Tensor]) -> WindowedMerge:
+    def _preview(self, x: Tensor, steps: Tensor | None) -> WindowedMerge:
         """What this block would do to ``x`` in evaluation, for :meth:`WindowedMerge.merge` alone."""
 
-        def matrices(source: Grid, target: Grid) -> Tuple[Tensor, Tensor]:
+        def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
             mask = self._mask(source, target, steps, sample=False)
             return mask, mask
 
@@ -374,12 +375,12 @@ class LTM(nn.Module):
         learning = torch.is_grad_enabled() and self.logits.requires_grad
         return not (self.training or per_image or learning)
 
-    def _stamp(self, carry: Optional[Carry]) -> tuple:
+    def _stamp(self, carry: Carry | None) -> tuple:
         """What the constant mask was made from; to hold the carry keeps its identity from being reused."""
         version = None if self.stats is None else self.step._version
         return self.logits._version, version, id(carry), carry
 
-    def _cached(self, key: tuple, compute: Callable, stamp: Optional[tuple] = None):
+    def _cached(self, key: tuple, compute: Callable, stamp: tuple | None = None):
         if stamp is not None and stamp[:3] != self._cache_stamp[:3]:
             self._cache.clear()
             self._cache_stamp = stamp

@@ -18,7 +18,6 @@ between the blocks (the convolutions of MobileViT) does not count.
 """
 
 import math
-from typing import Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -36,7 +35,7 @@ def soft_step(scores: Tensor, threshold: Tensor, temperature: float) -> Tensor:
     return (scores > threshold).to(soft) + (soft - soft.detach())
 
 
-def match_kept(metric: Tensor, kept: Tensor, class_token: bool = True) -> Tuple[Tensor, Tensor]:
+def match_kept(metric: Tensor, kept: Tensor, class_token: bool = True) -> tuple[Tensor, Tensor]:
     """Similarity and place of the best partner of each token, among the tokens that are kept.
 
     Of those kept, counted from 0, the ones at even places look for partners among those at odd places.
@@ -86,15 +85,15 @@ class LTMP(SequenceMerger):
         self.ratio, self.mlp_ratio, self.temperature = ratio, mlp_ratio, temperature
         self.merge_threshold = nn.Parameter(torch.tensor(float(merge_threshold)))
         self.prune_threshold = nn.Parameter(torch.tensor(float(prune_threshold)))
-        self.shape: Optional[Tuple[int, int]] = None
-        self.share: Optional[Tensor] = None
+        self.shape: tuple[int, int] | None = None
+        self.share: Tensor | None = None
 
-    def remaining(self, count: int, grid: Grid) -> Tuple[int, Grid]:
+    def remaining(self, count: int, grid: Grid) -> tuple[int, Grid]:
         """All tokens: how many are left is for the thresholds to say."""
         return count, grid
 
-    def forward(self, tokens: Tensor, attention: Attention, history: History, keep: Optional[int] = None,
-                class_token: bool = True) -> Tuple[Tensor, History]:
+    def forward(self, tokens: Tensor, attention: Attention, history: History, keep: int | None = None,
+                class_token: bool = True) -> tuple[Tensor, History]:
         mask = torch.ones_like(history.sizes) if history.weights is None else history.weights
         # The mean over the attending tokens, times their number.
         importance = (attention.scores.mean(1) * mask[..., None]).sum(1)
@@ -124,7 +123,7 @@ class LTMP(SequenceMerger):
         return f'ratio={self.ratio}, temperature={self.temperature}'
 
 
-def _merge(tokens: Tensor, sizes: Tensor, merges: Tensor, partners: Tensor) -> Tuple[Tensor, Tensor]:
+def _merge(tokens: Tensor, sizes: Tensor, merges: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
     """Means of tokens with those that merge into them, and their sizes.
 
     Args:
@@ -140,7 +139,7 @@ def _merge(tokens: Tensor, sizes: Tensor, merges: Tensor, partners: Tensor) -> T
     return sums / total[..., None].to(tokens), total
 
 
-def _leave(tokens: Tensor, history: History) -> Tuple[Tensor, History]:
+def _leave(tokens: Tensor, history: History) -> tuple[Tensor, History]:
     """The tokens that at least one image of the batch needs; those of the others are masked."""
     kept = history.weights > 0
     longest = int(kept.sum(1).max())

@@ -1,6 +1,7 @@
 """Binary masks that learn, and what a mask is before it has learnt anything."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

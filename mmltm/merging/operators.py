@@ -8,7 +8,8 @@ Tokens come as maps, (..., C, H, W). A sequence of tokens, (..., H W, C), is suc
 
 import copy
 import math
-from typing import Callable, List, NamedTuple, Sequence, Tuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -159,17 +160,17 @@ class WindowedMerge:
     """
 
     def __init__(self, grid: Grid, source: Grid, target: Grid,
-                 matrices: Callable[[Grid, Grid], Tuple[Tensor, Tensor]]) -> None:
+                 matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> None:
         rows = tile_axis(grid[0], source[0], target[0])
         cols = tile_axis(grid[1], source[1], target[1])
-        self.regions: List[List[Region]] = [
+        self.regions: list[list[Region]] = [
             [Region(r, c, *matrices((r.size, c.size), (r.merged, c.merged))) for c in cols] for r in rows
         ]
         self.grid = tuple(grid)
         self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
-        self.bands: List[Band] = []
+        self.bands: list[Band] = []
 
-    def following(self, tokens: Tensor, matrices: Callable[[Tensor, Tensor], Tuple[Tensor, Tensor]]) -> 'WindowedMerge':
+    def following(self, tokens: Tensor, matrices: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> 'WindowedMerge':
         """The same merging with other matrices, which depend on the tokens of every window.
 
         Args:
@@ -324,7 +325,7 @@ def _unmerge_line(y: Tensor, line: Sequence[Region]) -> Tensor:
     return _cat(parts, 3)
 
 
-def _cut_rows(x: Tensor, bands: Sequence[Tuple[int, int]]) -> List[Tensor]:
+def _cut_rows(x: Tensor, bands: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Cut contiguous maps, (..., H, W), into bands of ``count`` rows of windows, n cells each: (... count, n)."""
     maps, start, parts = x.view(-1, x.shape[-2] * x.shape[-1]), 0, []
     for count, n in bands:

@@ -1,7 +1,7 @@
 """Groups of neighbouring cells, all of about one size: masks that blur no token they need not."""
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -35,13 +35,13 @@ def local_partition(source: Grid, target: Grid, base: Grid) -> Tensor:
     return mask
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(base: Grid) -> np.ndarray:
     cells = _middles(base, base)
     return linkage(cells + np.random.default_rng(0).uniform(-JITTER, JITTER, cells.shape), 'ward')
 
 
-@lru_cache(maxsize=None)
+@cache
 def _groups(base: Grid, grid: Grid) -> np.ndarray:
     """Cell of ``grid`` that each cell of ``base`` is part of, (h w,).
 

@@ -3,7 +3,7 @@
 The merged grids, the way back and the cost are those of LTM at the same ratio; the mask alone differs.
 """
 
-from typing import Dict, Optional, Tuple
+from typing import Optional
 
 import torch.nn as nn
 from torch import Tensor
@@ -31,18 +31,18 @@ class FixedMask(nn.Module):
             raise ValueError(f'inverse must be one of {tuple(INVERSES)}, got {inverse!r}')
         self.source, self.target = tuple(source), tuple(target)
         self._inverse = INVERSES[inverse]
-        self._operators: Dict[tuple, WindowedMerge] = {}
+        self._operators: dict[tuple, WindowedMerge] = {}
 
     def mask(self, source: Grid, target: Grid) -> Tensor:
         """G of a tile, (N, P), every column of which sums to 1."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> Tuple[WindowedMerge, None]:
+    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple[WindowedMerge, None]:
         """The merging of maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
         key = (*x.shape[-2:], x.device)
         if key not in self._operators:
 
-            def matrices(source: Grid, target: Grid) -> Tuple[Tensor, Tensor]:
+            def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
                 mask = self.mask(source, target).float().to(x.device)
                 return mask, self._inverse(mask)
 

@@ -1,7 +1,6 @@
 """Merging by a random mask that never changes: the floor for masks that keep the grid but not its layout."""
 
 import math
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class Random(FixedMask):
         seed (Tensor): That the masks of windows at the edges are drawn with.
     """
 
-    def __init__(self, *args, seed: Optional[int] = None, **kwargs) -> None:
+    def __init__(self, *args, seed: int | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._seed = int(torch.randint(2**31, (), device='cpu')) if seed is None else seed
         self.register_buffer('seed', torch.tensor(self._seed))

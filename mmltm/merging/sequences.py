@@ -6,7 +6,8 @@ tokens left.
 """
 
 import math
-from typing import Callable, NamedTuple, Optional, Tuple
+from collections.abc import Callable
+from typing import NamedTuple, Optional
 
 import torch
 import torch.nn as nn
@@ -26,7 +27,7 @@ class Attention(NamedTuple):
     """
     queries: Tensor
     keys: Tensor
-    scores: Optional[Tensor] = None
+    scores: Tensor | None = None
 
 
 class History(NamedTuple):
@@ -41,12 +42,12 @@ class History(NamedTuple):
         left (Tensor, optional): (B, N0, C), what tokens were when some left last; None while none has left.
         present (Tensor, optional): (B, N0), 1 for tokens that have not left, else 0; None while none has left.
     """
-    source: Optional[Tensor]
+    source: Tensor | None
     sizes: Tensor
     total: int
-    weights: Optional[Tensor] = None
-    left: Optional[Tensor] = None
-    present: Optional[Tensor] = None
+    weights: Tensor | None = None
+    left: Tensor | None = None
+    present: Tensor | None = None
 
     @classmethod
     def whole(cls, tokens: Tensor, track: bool = True) -> 'History':
@@ -66,7 +67,7 @@ class History(NamedTuple):
             return self
         return self._replace(source=torch.arange(self.total, device=self.sizes.device).expand_as(self.sizes))
 
-    def moved(self, indices: Callable[[], Tensor], sizes: Tensor, weights: Optional[Tensor]) -> 'History':
+    def moved(self, indices: Callable[[], Tensor], sizes: Tensor, weights: Tensor | None) -> 'History':
         """After every token has gone to a new place.
 
         Args:
@@ -142,13 +143,13 @@ class SequenceMerger(nn.Module):
     needs_class_token = False
     least_share = 0.
 
-    def __init__(self, source: Optional[Grid] = None, target: Optional[Grid] = None, r: Optional[int] = None,
+    def __init__(self, source: Grid | None = None, target: Grid | None = None, r: int | None = None,
                  index: int = 0, depth: int = 1) -> None:
         super().__init__()
         self.source, self.target, self.r = source, target, r
         self.index, self.depth = index, depth
 
-    def remaining(self, count: int, grid: Grid) -> Tuple[int, Grid]:
+    def remaining(self, count: int, grid: Grid) -> tuple[int, Grid]:
         """How many of ``count`` patch tokens to keep, and the grid that as many would have.
 
         Args:
@@ -161,8 +162,8 @@ class SequenceMerger(nn.Module):
                      for sides in zip(grid, self.source, self.target))
         return math.prod(grid), grid
 
-    def forward(self, tokens: Tensor, attention: Optional[Attention], history: History, keep: int,
-                class_token: bool) -> Tuple[Tensor, History]:
+    def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
+                class_token: bool) -> tuple[Tensor, History]:
         """Fewer tokens.
 
         Args:
@@ -194,7 +195,7 @@ class Detour(nn.Module):
         super().__init__()
         self.merger = merger
 
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> Tuple['SequenceDetour', None]:
+    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple['SequenceDetour', None]:
         """The detour for maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
         return SequenceDetour(self.merger, tuple(x.shape[-2:])), None
 

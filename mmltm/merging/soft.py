@@ -13,7 +13,8 @@ scores sum to 1 over a window and are divided by p once more, so merged tokens a
 """
 
 import math
-from typing import Callable, Optional, Tuple
+from collections.abc import Callable
+from typing import Optional
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ class SoftMerging(nn.Module):
         self.query = nn.Linear(embed_dims, embed_dims // 2, bias=False)
         self.key = nn.Linear(embed_dims, embed_dims // 2, bias=False)
 
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> Tuple[SoftMerge, None]:
+    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple[SoftMerge, None]:
         """The merging of maps like ``x``, (B, ..., C, H, W), those of ``...`` alike; nothing is handed on."""
         x = x.flatten(1, -3)
         tokens = map_to_tokens(x)

@@ -10,7 +10,6 @@ the depth, ``prune_until``. A dropped token counts in no mean, nor in proportion
 place is taken by the token that it was matched with.
 """
 
-from typing import Tuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from .tome import Matching, ToMe
 
 
-def mlerp(x: Tensor, sizes: Tensor, matching: Matching) -> Tuple[Tensor, Tensor]:
+def mlerp(x: Tensor, sizes: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
     """Means with the largest norm of their tokens, (B, N - r, C), and what they stand for, (B, N - r).
 
     Args:
@@ -47,7 +46,7 @@ class ToFu(ToMe):
             raise ValueError(f'prune_until must be in [0, 1], got {prune_until}')
         self.prunes = self.index < prune_until * self.depth
 
-    def fuse(self, tokens: Tensor, sizes: Tensor, matching: Matching) -> Tuple[Tensor, Tensor]:
+    def fuse(self, tokens: Tensor, sizes: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
         if self.prunes:
             return matching.drop(tokens), matching.drop(sizes[..., None])[..., 0]
         return mlerp(tokens, sizes, matching)

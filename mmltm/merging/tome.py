@@ -11,7 +11,7 @@ there are no keys of all tokens, in the windows of backbones that keep a grid, t
 """
 
 import math
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class Matching(NamedTuple):
         odd = x[:, 1::2].scatter_reduce(1, self.into[..., None].expand_as(merged), merged, reduce)
         return torch.cat((take(x[:, ::2], self.kept), odd), 1)
 
-    def average(self, x: Tensor, sizes: Tensor) -> Tuple[Tensor, Tensor]:
+    def average(self, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Means of tokens, (B, N, C), that count as many as they stand for, (B, N), and what the means stand for."""
         total = self.combine(sizes[..., None])
         return self.combine(x * sizes[..., None].to(x.dtype)) / total.to(x.dtype), total[..., 0]
@@ -101,8 +101,8 @@ class ToMe(SequenceMerger):
         super().__init__(*args, **kwargs)
         self.proportional = proportional
 
-    def forward(self, tokens: Tensor, attention: Optional[Attention], history: History, keep: int,
-                class_token: bool) -> Tuple[Tensor, History]:
+    def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
+                class_token: bool) -> tuple[Tensor, History]:
         count = tokens.shape[1] - class_token
         r = min(count - keep, count // 2)
         if r <= 0:
@@ -112,6 +112,6 @@ class ToMe(SequenceMerger):
         tokens, sizes = self.fuse(tokens, history.sizes, matching)
         return tokens, history.moved(matching.indices, sizes, sizes if self.proportional else None)
 
-    def fuse(self, tokens: Tensor, sizes: Tensor, matching: Matching) -> Tuple[Tensor, Tensor]:
+    def fuse(self, tokens: Tensor, sizes: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
         """Tokens, (B, N, C), after merging, and how many each of them stands for, (B, N - r)."""
         return matching.average(tokens, sizes)

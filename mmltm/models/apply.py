@@ -1,12 +1,13 @@
 """Token merging for a model that is already in memory."""
 
 import copy
-from typing import Callable, Dict, NamedTuple, Sequence, Type, TypeVar, Union
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from mmpretrain.models.backbones import MobileViT, SwinTransformer, VisionTransformer
 from torch import nn
 
-from mmltm.utils.errors import UserError
+from mmltm.errors import UserError
 
 from .backbones import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
 
@@ -24,7 +25,7 @@ class Adapter(NamedTuple):
         arguments (Callable): Takes a vanilla backbone; returns arguments of the class that have shaped more than the
             layers, which change over as they are.
     """
-    merging: Type[nn.Module]
+    merging: type[nn.Module]
     arguments: Callable[[nn.Module], dict]
 
 
@@ -47,7 +48,7 @@ def _efficientvit(backbone: EfficientViT) -> dict:
         act_cfg=backbone.act_cfg)
 
 
-def _patches(backbone: Union[SwinTransformer, VisionTransformer]) -> dict:
+def _patches(backbone: SwinTransformer | VisionTransformer) -> dict:
     embed = backbone.patch_embed
     return dict(
         arch=backbone.arch_settings,
@@ -78,7 +79,7 @@ def _swin(backbone: SwinTransformer) -> dict:
         with_cp=block.with_cp)
 
 
-_ADAPTERS: Dict[type, Adapter] = {
+_ADAPTERS: dict[type, Adapter] = {
     MobileViT: Adapter(LTMMobileViT, _mobilevit),
     EfficientViT: Adapter(LTMEfficientViT, _efficientvit),
     VisionTransformer: Adapter(LTMVisionTransformer, _vision_transformer),
@@ -86,7 +87,7 @@ _ADAPTERS: Dict[type, Adapter] = {
 }
 
 
-def apply_ltm(model: Model, ratio: Union[float, Sequence[float]] = 0.7, **merger) -> Model:
+def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> Model:
     """A copy of a vanilla model, with token merging and the model's own weights.
 
     Masks start unlearnt, and all maps keep their nominal size, which weights trained without merging need.

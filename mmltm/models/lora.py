@@ -4,7 +4,6 @@ Departure from that class, for which all but the low-rank weights is frozen and 
 (masks, thresholds, projections) learn too, and they and their statistics are saved.
 """
 
-from typing import Dict
 
 from mmpretrain.models.peft import LoRAModel
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ class LTMLoRAModel(LoRAModel):
         def counts(key: str) -> bool:
             return any(part in key for part in learns)
 
-        def keep(module: nn.Module, state: Dict[str, Tensor], prefix: str, metadata: dict) -> None:
+        def keep(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: dict) -> None:
             for key in [key for key in state if key.startswith(prefix) and not counts(key)]:
                 del state[key]
 

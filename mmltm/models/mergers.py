@@ -1,13 +1,12 @@
 """From a config's ``merger=dict(type=..., ratio=...)`` to the merger of every block of a backbone."""
 
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Iterable, List, Optional, Sequence, Union
 
 import torch.nn as nn
 from mmengine.registry import Registry
 
-from mmltm.merging import (LTM, LTMP, AvgPool, Crop, EViT, Random, SoftMerging, ToFu, ToMe,
-                           check_ratios, window_schedule)
+from mmltm.merging import LTM, LTMP, AvgPool, Crop, EViT, Random, SoftMerging, ToFu, ToMe, check_ratios, window_schedule
 from mmltm.merging.grids import Grid, separate_schedule
 from mmltm.merging.sequences import Detour, SequenceMerger
 from mmltm.merging.soft import WINDOWS
@@ -30,7 +29,7 @@ for _merger in (LTM, AvgPool, Random, Crop, SoftMerging, ToMe, ToFu, EViT, LTMP)
 SEQUENCES = ('none', 'windows', 'tokens', 'class_token')
 
 
-def merger_config(merger: Optional[dict], ratio: Optional[Union[float, Sequence[float]]]) -> Optional[dict]:
+def merger_config(merger: dict | None, ratio: float | Sequence[float] | None) -> dict | None:
     """One merger config from a backbone's two arguments, ``ratio=r`` being short for LTM at that ratio.
 
     Returns:
@@ -64,17 +63,17 @@ def has_block_ratios(merger: dict) -> bool:
     return 'ratio' in merger and _merger_type(merger) is not LTMP
 
 
-def window_sides(window: Union[int, Sequence[int]]) -> Grid:
+def window_sides(window: int | Sequence[int]) -> Grid:
     """Height and width of a base window, given as one side or both."""
     return (window, window) if isinstance(window, int) else tuple(window)
 
 
-def build_mergers(merger: Optional[dict],
+def build_mergers(merger: dict | None,
                   depths: Sequence[int],
                   embed_dims: Sequence[int],
                   progressive: bool = True,
                   sequences: str = 'none',
-                  mlp_ratios: Optional[Sequence[float]] = None) -> List[nn.ModuleList]:
+                  mlp_ratios: Sequence[float] | None = None) -> list[nn.ModuleList]:
     """A merger for every block of every merging stage; identities where a block keeps its tokens.
 
     The base window starts afresh in every stage, whose first block sees the stage's full grid.
@@ -169,10 +168,10 @@ def _check_use(merger_type: type, sequences: str) -> None:
 
 
 #: For every block of every stage what its merger is built with, or None where it merges nothing.
-Plan = List[List[Optional[dict]]]
+Plan = list[list[dict | None]]
 
 
-def _by_stage(blocks: Iterable[Optional[dict]], depths: Sequence[int]) -> Plan:
+def _by_stage(blocks: Iterable[dict | None], depths: Sequence[int]) -> Plan:
     blocks = iter(blocks)
     return [list(islice(blocks, depth)) for depth in depths]
 

@@ -7,16 +7,17 @@ A name is that of a vanilla classifier, as ``mobilevit_s``, or of the one with t
 import difflib
 import fnmatch
 import logging
-from typing import List, NamedTuple, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
+from mmltm.errors import UserError
+from mmltm.models.checkpoints import check_file, compare, read_checkpoint, state_dict
 from mmltm.registry import MODELS
-from mmltm.utils.checkpoint_checks import check_file, compare, read_checkpoint, state_dict
-from mmltm.utils.errors import UserError
 
 PREFIX = 'ltm_'
 _POOLING = dict(type='GlobalAveragePooling')
@@ -35,7 +36,7 @@ class Family(NamedTuple):
     """
     vanilla: str
     merging: str
-    neck: Optional[dict]
+    neck: dict | None
     head: str
     preprocessor: dict
 
@@ -76,7 +77,7 @@ ARCHITECTURES = dict(
 )
 
 
-def list_models(pattern: Optional[str] = None) -> List[str]:
+def list_models(pattern: str | None = None) -> list[str]:
     """Names that :func:`get_model` knows.
 
     Args:
@@ -102,7 +103,7 @@ def architecture(name: str) -> Architecture:
     raise UserError(f'unknown model {name!r}; {hint}')
 
 
-def model_config(name: str, ratio: Union[float, Sequence[float]] = 0.7, num_classes: int = 1000) -> dict:
+def model_config(name: str, ratio: float | Sequence[float] = 0.7, num_classes: int = 1000) -> dict:
     """Config of mmpretrain's ``ImageClassifier``; arguments as those of :func:`get_model`."""
     family_name, arch, head = architecture(name)
     family = FAMILIES[family_name]
@@ -124,9 +125,9 @@ def build(config: dict) -> BaseModel:
 
 
 def get_model(name: str,
-              ratio: Union[float, Sequence[float]] = 0.7,
+              ratio: float | Sequence[float] = 0.7,
               num_classes: int = 1000,
-              checkpoint: Optional[str] = None,
+              checkpoint: str | None = None,
               **kwargs) -> BaseModel:
     """A classifier by its name.
 

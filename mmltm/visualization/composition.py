@@ -5,7 +5,8 @@ Notation of the LTM paper, section 3: G_l (N_l, P_l) are the masks of consecutiv
 rows come out of the operators themselves, whatever they are made of.
 """
 
-from typing import Any, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class Composition:
     """
 
     def __init__(self, operators: Sequence[Any], batch: int = 1, device='cpu') -> None:
-        self.operators: Tuple[Any, ...] = tuple(operators)
+        self.operators: tuple[Any, ...] = tuple(operators)
         self.batch, self.device = batch, device
 
     @property
@@ -85,7 +86,7 @@ class Composition:
         cells = torch.arange(count, device=self.device)
         return torch.cat([self._largest(part, image) for part in cells.split(step)]).view(self.grid).cpu()
 
-    def token_at(self, cell: Tuple[int, int], image: int = 0) -> int:
+    def token_at(self, cell: tuple[int, int], image: int = 0) -> int:
         """The merged token that takes most of one cell, (row, column), of the full grid; -1 if none does."""
         index = torch.tensor([cell[0] * self.grid[1] + cell[1]], device=self.device)
         return int(self._largest(index, image))

@@ -1,6 +1,5 @@
 """What figures of mmltm have in common: no pyplot, hence no global state and no display."""
 
-from typing import List
 
 import matplotlib
 import numpy as np
@@ -22,7 +21,7 @@ def to_image(figure: Figure) -> np.ndarray:
     return img_from_canvas(figure.canvas)
 
 
-def depth_colors(count: int) -> List[tuple]:
+def depth_colors(count: int) -> list[tuple]:
     """A colour for each of ``count`` things in order; the later, the darker."""
     colormap = matplotlib.colormaps['viridis_r']
     return [colormap(0.1 + 0.9 * index / max(count - 1, 1)) for index in range(count)]

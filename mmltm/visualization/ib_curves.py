@@ -1,7 +1,7 @@
 """Curves of information-bottleneck quantities over the layers of a network (the LTM paper's Figure 2)."""
 
 import re
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
@@ -10,7 +10,7 @@ TITLES = dict(
     ib_loss='IB loss, nats', ib_bound='IB bound, nats', mi_input='I(X~, X), nats', mi_label='I(X~, Y), nats',
     mask_step='mask step, L1 a column')
 
-Position = Tuple[int, ...]
+Position = tuple[int, ...]
 
 
 def position(name: str) -> Position:
@@ -22,7 +22,7 @@ def position(name: str) -> Position:
     return tuple(int(number) for number in re.findall(r'(?<=\.)\d+(?=\.|$)', name))
 
 
-def plot_over_layers(axes: Axes, curves: Dict[str, Dict[Position, float]], key: str, styles: Sequence[dict]) -> None:
+def plot_over_layers(axes: Axes, curves: dict[str, dict[Position, float]], key: str, styles: Sequence[dict]) -> None:
     """One line a model over all layers that any of them has, in the order of the network.
 
     Args:
@@ -42,6 +42,6 @@ def plot_over_layers(axes: Axes, curves: Dict[str, Dict[Position, float]], key: 
     axes.grid(alpha=0.3)
 
 
-def ticks_for(layers: Sequence[Position]) -> List[str]:
+def ticks_for(layers: Sequence[Position]) -> list[str]:
     """Short names of layers."""
     return ['.'.join(map(str, layer)) or 'all' for layer in layers]

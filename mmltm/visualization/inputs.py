@@ -1,6 +1,5 @@
 """From an image file to what a model sees, and back to a picture."""
 
-from typing import Tuple
 
 import numpy as np
 import torch
@@ -9,9 +8,9 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmltm.utils.checkpoint_checks import check_file
-from mmltm.utils.data_root import leaf_datasets
-from mmltm.utils.errors import UserError
+from mmltm.apis.data_root import leaf_datasets
+from mmltm.errors import UserError
+from mmltm.models.checkpoints import check_file
 
 
 def load_image(cfg: Config, path: str) -> dict:
@@ -29,7 +28,7 @@ def load_image(cfg: Config, path: str) -> dict:
     return pseudo_collate([Compose(pipeline)(dict(img_path=str(path), img_id=0))])
 
 
-def to_picture(inputs: Tensor, size: Tuple[int, int]) -> np.ndarray:
+def to_picture(inputs: Tensor, size: tuple[int, int]) -> np.ndarray:
     """What a pipeline has packed, (3, H, W) in BGR and [0, 255], as RGB pixels padded as the model's input is.
 
     Args:

@@ -5,7 +5,8 @@ travels as further channels of the actual tokens, scaled down until no decision 
 merger does, it does to these channels as well.
 """
 
-from typing import Any, Callable, Dict, Optional
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ class ProbedMerge:
     """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor], tokens: Tensor, grid: Grid,
-                 merged_grid: Optional[Grid] = None, groups: int = 1) -> None:
+                 merged_grid: Grid | None = None, groups: int = 1) -> None:
         self._reduce, self._tokens, self.groups = reduce, tokens.detach().float(), groups
         with torch.no_grad():
             self.merged = reduce(self._tokens)[::groups]
@@ -47,7 +48,7 @@ class ProbedMerge:
         return tokens_to_map(self._reduce(probed)[::self.groups, :, self._tokens.shape[2]:] / SCALE, self.merged_grid)
 
 
-def probe_sequence(merger: SequenceMerger, call: Dict[str, Any], grid: Grid, groups: int = 1) -> ProbedMerge:
+def probe_sequence(merger: SequenceMerger, call: dict[str, Any], grid: Grid, groups: int = 1) -> ProbedMerge:
     """What a merger did in one call.
 
     Args:

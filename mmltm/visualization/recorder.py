@@ -3,16 +3,16 @@
 import inspect
 import math
 from functools import partial
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmltm.errors import UserError
 from mmltm.merging.grids import Grid
 from mmltm.merging.sequences import Detour, SequenceMerger
 from mmltm.models import TOKEN_MERGERS
-from mmltm.utils.errors import UserError
 
 from .composition import Composition
 from .probing import probe_detour, probe_sequence
@@ -61,8 +61,8 @@ class MergeRecorder:
 
     def __init__(self, model: nn.Module) -> None:
         self.backbone = getattr(model, 'backbone', model)
-        self.merges: List[RecordedMerge] = []
-        self.input_size: Optional[Tuple[int, int]] = None
+        self.merges: list[RecordedMerge] = []
+        self.input_size: tuple[int, int] | None = None
         self._batch = 0
         self._handles: list = []
         self._mergers = _find_mergers(self.backbone)
@@ -93,7 +93,7 @@ class MergeRecorder:
         self.merges, self._batch, self.input_size = [], len(args[0]), tuple(args[0].shape[-2:])
 
     @torch.no_grad()
-    def _record(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Tuple[Any, Any]) -> None:
+    def _record(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: tuple[Any, Any]) -> None:
         before = self.merges[-1] if self.merges else None
         before = before.composition if before is not None and _owner(before.name) == _owner(name) else None
         x = args[0]
@@ -117,10 +117,10 @@ class MergeRecorder:
         self.merges.append(RecordedMerge(name, composition, likeness))
 
 
-def _find_mergers(backbone: nn.Module) -> List[Tuple[str, nn.Module]]:
+def _find_mergers(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
     """Names and modules of all mergers; of those behind a detour the detour."""
     kinds = (*TOKEN_MERGERS.module_dict.values(), Detour)
-    found: List[Tuple[str, nn.Module]] = []
+    found: list[tuple[str, nn.Module]] = []
     for name, module in backbone.named_modules():
         if isinstance(module, kinds) and not (found and name.startswith(f'{found[-1][0]}.')):
             found.append((name, module))
@@ -131,7 +131,7 @@ def _owner(name: str) -> str:
     return name.rpartition('.')[0]
 
 
-def _grid_of(count: int, size: Tuple[int, int]) -> Grid:
+def _grid_of(count: int, size: tuple[int, int]) -> Grid:
     """The grid of ``count`` cells whose sides are nearest in proportion to those of an image."""
     grids = [(height, count // height) for height in range(1, count + 1) if count % height == 0]
     return min(grids, key=lambda grid: abs(math.log(grid[0] * size[1] / (grid[1] * size[0]))))

@@ -6,7 +6,8 @@ of the image, cells are therefore off by less than one cell at the far edges.
 """
 
 import colorsys
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import matplotlib
@@ -14,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 
 from mmltm.merging.grids import Grid
 
@@ -43,7 +44,7 @@ class View(NamedTuple):
     merged_grid: Grid
     token: int
     weights: np.ndarray
-    groups: Optional[np.ndarray] = None
+    groups: np.ndarray | None = None
 
 
 class Sheet(NamedTuple):
@@ -61,8 +62,8 @@ class Sheet(NamedTuple):
 
 def view(merge: RecordedMerge,
          image: int = 0,
-         token: Optional[int] = None,
-         point: Optional[Tuple[float, float]] = None,
+         token: int | None = None,
+         point: tuple[float, float] | None = None,
          groups: bool = False) -> View:
     """What to show of a recorded merge.
 
@@ -110,7 +111,7 @@ def draw_sheets(sheets: Sequence[Sheet]) -> np.ndarray:
     return to_image(figure)
 
 
-def _draw_sheet(figure: SubFigure, sheet: Sheet, panels: List[str], columns: int, sideways: bool) -> None:
+def _draw_sheet(figure: SubFigure, sheet: Sheet, panels: list[str], columns: int, sideways: bool) -> None:
     shape = (columns, len(panels)) if sideways else (len(panels), columns)
     axes = figure.subplots(*shape, squeeze=False)
     axes = axes.T if sideways else axes

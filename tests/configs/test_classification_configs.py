@@ -17,8 +17,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 
-from mmltm.utils.config import load_config
-from mmltm.utils.preflight import check_config
+from mmltm.apis.config import load_config
+from mmltm.apis.preflight import check_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = [path.stem for path in sorted(CONFIGS.glob('*.py'))

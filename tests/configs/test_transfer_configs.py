@@ -6,11 +6,11 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from mmltm.apis.config import load_config
+from mmltm.apis.preflight import check_config
+from mmltm.apis.runner import build_runner
 from mmltm.merging import LTM
-from mmltm.utils.checkpoint_checks import check_trained
-from mmltm.utils.config import load_config
-from mmltm.utils.preflight import check_config
-from mmltm.utils.runner import build_runner
+from mmltm.models.checkpoints import check_trained
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48)
 TRANSFER = ('vit_s_transfer_custom', 'ltm_vit_s_transfer_custom', 'ltm_vit_b_lora_custom')

@@ -8,7 +8,6 @@ import torch
 
 import mmltm  # noqa: F401  (before mmdet, for its stand-in for mmcv's compiled operators)
 
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from small_runs import classifier, runner
+from tests.engine.small_runs import classifier, runner
 
-from mmltm.utils.errors import UserError
+from mmltm.errors import UserError
 
 TUNING = dict(type='mmltm.MaskTuningHook')
 IB = dict(type='mmltm.IBStatisticsHook')

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from small_runs import assert_same, classifier, final_state, runner
+from tests.engine.small_runs import assert_same, classifier, final_state, runner
 
 from mmltm.engine.random_states import get_random_states, set_random_states
 

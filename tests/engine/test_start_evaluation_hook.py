@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
-from small_runs import Images, runner
+from tests.engine.small_runs import Images, runner
 
 from mmltm.merging import LTM
 

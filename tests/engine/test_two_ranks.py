@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from small_runs import Images, assert_same, classifier, final_state, runner
+from tests.engine.small_runs import Images, assert_same, classifier, final_state, runner
 
 from mmltm.merging import LTM
 

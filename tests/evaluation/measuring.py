@@ -1,7 +1,7 @@
 """As much of a classifier and of a data loader as the metric needs."""
 
 import torch
-from small_runs import CLASSES, Images
+from tests.engine.small_runs import CLASSES, Images
 
 from mmltm.evaluation import IBMetric
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from measuring import Classifier, Loader, measure
-from small_runs import CLASSES
+from tests.evaluation.measuring import Classifier, Loader, measure
+from tests.engine.small_runs import CLASSES
 
-from mmltm.comparison.measures import bottleneck
+from harness.measures import bottleneck
+from mmltm.errors import UserError
 from mmltm.evaluation import IBMetric, ib_metric, measure_together
 from mmltm.merging.ltm import window_tokens
 from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
-from mmltm.utils.errors import UserError
 from mmltm.visualization.ib_curves import position
 
 VIT = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)

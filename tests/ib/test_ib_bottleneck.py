@@ -7,8 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmltm.ib import (class_centroids, conditional_assignment, ib_bound, ib_loss, mask_gradient,
-                      soft_assignment, target_distribution)
+from mmltm.ib import (
+    class_centroids,
+    conditional_assignment,
+    ib_bound,
+    ib_loss,
+    mask_gradient,
+    soft_assignment,
+    target_distribution,
+)
 
 
 def assignments(case, beta=1.0, normalize=False):

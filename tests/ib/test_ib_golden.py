@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmltm.ib import (class_centroids, conditional_assignment, ib_bound, ib_loss, mask_gradient,
-                      soft_assignment)
+from mmltm.ib import class_centroids, conditional_assignment, ib_bound, ib_loss, mask_gradient, soft_assignment
 
 
 @pytest.fixture(scope='module')

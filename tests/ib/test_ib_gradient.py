@@ -5,8 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmltm.ib import (average_mask_gradient, bound_direction, class_centroids, conditional_assignment,
-                      ib_bound, mask_gradient, soft_assignment)
+from mmltm.ib import (
+    average_mask_gradient,
+    bound_direction,
+    class_centroids,
+    conditional_assignment,
+    ib_bound,
+    mask_gradient,
+    soft_assignment,
+)
 
 
 def automatic(case, centroids, q, targets, beta, normalize, present=None):

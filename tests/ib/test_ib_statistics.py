@@ -5,8 +5,15 @@ import copy
 import pytest
 import torch
 
-from mmltm.ib import (ClassStatistics, bound_direction, class_centroids, conditional_assignment,
-                      mask_gradient, soft_assignment, target_distribution)
+from mmltm.ib import (
+    ClassStatistics,
+    bound_direction,
+    class_centroids,
+    conditional_assignment,
+    mask_gradient,
+    soft_assignment,
+    target_distribution,
+)
 
 STATE = ('centroids', 'counts', 'q', 'assigned')
 

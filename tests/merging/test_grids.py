@@ -5,8 +5,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmltm.merging.grids import (axis_overlap, check_ratios, local_gap, local_overlap, resample_mask,
-                                 separate_schedule, share_for_mean, shrink_grid, tile_axis, window_schedule)
+from mmltm.merging.grids import (
+    axis_overlap,
+    check_ratios,
+    local_gap,
+    local_overlap,
+    resample_mask,
+    separate_schedule,
+    share_for_mean,
+    shrink_grid,
+    tile_axis,
+    window_schedule,
+)
 
 side = st.integers(1, 16)
 

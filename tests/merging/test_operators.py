@@ -4,8 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmltm.merging.grids import local_overlap, tile_axis
-from mmltm.merging.operators import (WindowedMerge, least_squares_inverse, map_to_tokens, normalize_mask,
-                                     row_normalized_inverse, tokens_to_map)
+from mmltm.merging.operators import (
+    WindowedMerge,
+    least_squares_inverse,
+    map_to_tokens,
+    normalize_mask,
+    row_normalized_inverse,
+    tokens_to_map,
+)
 
 SIZES = [(7, 7), (14, 14), (8, 9), (4, 4), (1, 1), (3, 20), (15, 7), (50, 84)]
 

@@ -1,7 +1,8 @@
 """What every backbone owes mmpretrain and mmdet, whatever it computes."""
 
 import re
-from typing import Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pytest
 import torch

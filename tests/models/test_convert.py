@@ -9,10 +9,10 @@ from mmengine.model import BaseModule
 from mmengine.runner import load_checkpoint
 
 import mmltm
+from mmltm.errors import UserError
 from mmltm.models import LTMSwin
 from mmltm.models.convert import convert, write_checkpoint
 from mmltm.models.zoo import build
-from mmltm.utils.errors import UserError
 
 TIMM = dict(
     mobilevit_xxs='mobilevit_xxs', mobilevit_xs='mobilevit_xs', mobilevit_s='mobilevit_s',

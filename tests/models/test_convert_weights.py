@@ -10,8 +10,8 @@ import timm
 import torch
 
 import mmltm
+from mmltm.errors import UserError
 from mmltm.models.convert import read_weights
-from mmltm.utils.errors import UserError
 
 
 @pytest.fixture

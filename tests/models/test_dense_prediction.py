@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from mmpretrain.models.backbones import MobileViT, SwinTransformer, VisionTransformer
 from torch import nn
 
+from mmltm.apis.profiling import count_macs
 from mmltm.models import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
-from mmltm.utils.profiling import count_macs
 
 SWIN = dict(embed_dims=12, depths=[2, 2, 2, 2], num_heads=[1, 2, 2, 4])
 VIT = dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48)

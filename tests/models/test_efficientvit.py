@@ -6,6 +6,7 @@ from mmltm.models import EfficientViT, EfficientViTClsHead
 from mmltm.models.backbones.efficientvit import MultiScaleLinearAttention
 from mmltm.registry import MODELS
 
+
 def test_b1_has_the_papers_size():
     model = torch.nn.ModuleList([EfficientViT('b1'), EfficientViTClsHead(1000, 256)])
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(9.1, abs=0.05)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmpretrain.models.backbones import MobileViT
 
+from mmltm.apis.profiling import count_macs
 from mmltm.models import LTMMobileViT
-from mmltm.utils.profiling import count_macs
 
 ARCHS = ('xx_small', 'x_small', 'small')
 #: Windows 7x7 -> 6x6 -> 5x5 -> 4x4 -> 3x3 at ratio 0.7; N x P logits in stages of two, four and three blocks.

@@ -2,9 +2,9 @@ import pytest
 import torch
 from mmpretrain.models.backbones import SwinTransformer
 
+from mmltm.apis.profiling import count_macs
 from mmltm.models import LTMSwin
 from mmltm.models.backbones.ltm_swin import LTMSwinStage
-from mmltm.utils.profiling import count_macs
 
 SMALL = dict(embed_dims=12, depths=[2, 1, 2, 1], num_heads=[1, 2, 2, 4])
 

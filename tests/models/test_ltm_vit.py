@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 
+from mmltm.apis.profiling import count_macs
 from mmltm.models import LTMVisionTransformer
-from mmltm.utils.profiling import count_macs
 
 SMALL = dict(embed_dims=24, num_layers=6, num_heads=2, feedforward_channels=48)
 #: The paper's Table 5: ratio and G multiply-accumulates of LTM-ViT-B at 224 px, vanilla 17.56; the rows of

@@ -11,9 +11,9 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 import mmltm
+from mmltm.errors import UserError
 from mmltm.models import LTMMobileViT, LTMSwin, LTMVisionTransformer
 from mmltm.models.zoo import ARCHITECTURES, build, model_config
-from mmltm.utils.errors import UserError
 
 SMALLEST = ('mobilevit_xxs', 'efficientvit_b0', 'vit_t', 'swin_t')
 

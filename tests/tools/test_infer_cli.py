@@ -11,8 +11,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_masks
 
-from mmltm.utils.config import load_config
-from mmltm.utils.profiling import build_model
+from mmltm.apis.config import load_config
+from mmltm.models.builder import build_model
 
 CLASSIFIER = """
 default_scope = 'mmpretrain'

@@ -17,7 +17,6 @@ from shapely.geometry import Polygon
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_mini_coco.py'
 # A tool is a script whose neighbours are importable because it lies beside them.
-sys.path.insert(0, str(TOOL.parent))
 
 import make_mini_coco  # noqa: E402
 import shape_scenes  # noqa: E402

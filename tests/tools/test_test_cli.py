@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from mmltm.utils.config import load_config
+from mmltm.apis.config import load_config
 
 
 @pytest.fixture(scope='module')

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmltm.utils.config import load_config
-from mmltm.utils.profiling import build_model
+from mmltm.apis.config import load_config
+from mmltm.models.builder import build_model
 
 CONFIG = """
 _base_ = 'mmpretrain::_base_/default_runtime.py'

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+
+from mmltm.errors import UserError
 from mmltm.merging import WindowedMerge
 from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
-from mmltm.utils.errors import UserError
 from mmltm.visualization import Composition, MergeRecorder, view
 
 

@@ -5,9 +5,9 @@ import pytest
 from mmengine.evaluator import Evaluator
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
-from small_runs import Images, Rising, classifier, runner
+from tests.engine.small_runs import Images, Rising, classifier, runner
 
-from mmltm.utils.errors import UserError
+from mmltm.errors import UserError
 
 
 @VISBACKENDS.register_module()

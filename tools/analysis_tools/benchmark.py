@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mmltm.apis.allocator import keep_freed_memory
+from mmltm.apis.benchmarking import SCOPES, Comparison, variants
+from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.config import load_config
+from mmltm.apis.preflight import check_ratio
+from mmltm.apis.result_file import ResultFile, config_name
+from mmltm.errors import UserError, run
 from mmltm.models.mergers import TOKEN_MERGERS
-from mmltm.utils.allocator import keep_freed_memory
-from mmltm.utils.benchmarking import SCOPES, Comparison, variants
-from mmltm.utils.cli import CfgOptions, make_parser
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import UserError, run
-from mmltm.utils.preflight import check_ratio
-from mmltm.utils.result_file import ResultFile, config_name
 
 EXAMPLES = """examples:
   # detectors, whole with post-processing and their backbones alone; started again, it goes on where it stopped

@@ -16,14 +16,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 import mmltm
+from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.config import load_config
+from mmltm.apis.memory import peak_bytes
+from mmltm.apis.profiling import Timing
 from mmltm.engine.hooks import IBStatisticsHook, MaskTuningHook
+from mmltm.errors import UserError, run
 from mmltm.merging import LTM
+from mmltm.models.builder import build_model
 from mmltm.models.mergers import merger_config
-from mmltm.utils.cli import CfgOptions, make_parser
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import UserError, run
-from mmltm.utils.memory import peak_bytes
-from mmltm.utils.profiling import Timing, build_model
 
 EXAMPLES = """examples:
   python tools/analysis_tools/benchmark_ib.py configs/ltm_efficientvit_b1_300e_in1k.py --batch-size 32 --threads 1

@@ -5,13 +5,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mmltm.utils.benchmarking import (
-    SCOPES, Variant, beside_vanilla, build_variant, parameters, scope_macs, variants)
-from mmltm.utils.cli import CfgOptions, make_parser
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import run
-from mmltm.utils.preflight import check_ratio
-from mmltm.utils.result_file import ResultFile, config_name
+from mmltm.apis.benchmarking import SCOPES, Variant, beside_vanilla, build_variant, parameters, scope_macs, variants
+from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.config import load_config
+from mmltm.apis.preflight import check_ratio
+from mmltm.apis.result_file import ResultFile, config_name
+from mmltm.errors import run
 
 EXAMPLES = """examples:
   python tools/analysis_tools/get_flops.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mmltm.apis.cli import make_parser
+from mmltm.errors import UserError, run
 from mmltm.ib.report import BottleneckReport
-from mmltm.utils.cli import make_parser
-from mmltm.utils.errors import UserError, run
 from mmltm.visualization.figures import depth_colors, new_figure
 from mmltm.visualization.ib_curves import TITLES, plot_over_layers, position
 

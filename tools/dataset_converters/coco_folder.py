@@ -7,9 +7,9 @@ finds a whole one done.
 
 import json
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 RECIPE_FILE = 'mini_coco.json'
 

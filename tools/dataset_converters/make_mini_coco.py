@@ -16,8 +16,8 @@ import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Callable, Container, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -27,8 +27,15 @@ from rich.table import Table
 from rich.text import Text
 from shapely.geometry import MultiPolygon, Polygon
 
-from coco_folder import (RECIPE_FILE, CocoFolderError, annotation_file, appear_when_complete, must_make,
-                         read_json, write_json)
+from coco_folder import (
+    RECIPE_FILE,
+    CocoFolderError,
+    annotation_file,
+    appear_when_complete,
+    must_make,
+    read_json,
+    write_json,
+)
 from shape_scenes import OUTLINES, Scene, render, sample_scene
 
 SPLITS = ('train2017', 'val2017')
@@ -50,7 +57,7 @@ EXAMPLES = """examples:
   python tools/dataset_converters/make_mini_coco.py subset data/coco data/coco500 --num-images 500 --symlink
 """
 
-SizeRange = Tuple[Tuple[int, int], Tuple[int, int]]
+SizeRange = tuple[tuple[int, int], tuple[int, int]]
 
 
 def parse_size(text: str) -> SizeRange:
@@ -84,7 +91,7 @@ def int_from(lowest: int) -> Callable[[str], int]:
     return read
 
 
-def annotate(scene: Scene, image_id: int, first_id: int) -> List[dict]:
+def annotate(scene: Scene, image_id: int, first_id: int) -> list[dict]:
     """COCO annotations of a scene, one an object.
 
     The polygons are the visible outlines, rounded to a hundredth of a pixel; area and bbox are theirs.
@@ -114,7 +121,7 @@ def annotate(scene: Scene, image_id: int, first_id: int) -> List[dict]:
 
 
 def draw_image(size: SizeRange, max_objects: int, seed: int, split: str,
-               index: int) -> Tuple[Scene, np.ndarray, np.ndarray]:
+               index: int) -> tuple[Scene, np.ndarray, np.ndarray]:
     """Draw image ``index`` of a split, which does not depend on how many images there are.
 
     Args:
@@ -358,7 +365,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = vars(build_parser().parse_args(argv))
     command = {'generate': generate, 'subset': subset}[arguments.pop('command')]

@@ -11,7 +11,6 @@ covering [i, i + 1] x [j, j + 1].
 
 import math
 from dataclasses import dataclass
-from typing import List, Tuple
 
 import cv2
 import numpy as np
@@ -55,10 +54,10 @@ class Scene:
     """
     width: int
     height: int
-    objects: List[SceneObject]
-    visible: List[BaseGeometry]
+    objects: list[SceneObject]
+    visible: list[BaseGeometry]
 
-    def fragments(self, index: int) -> List[Polygon]:
+    def fragments(self, index: int) -> list[Polygon]:
         """Polygons that make up the visible part of object ``index``: several where it is cut apart."""
         return list(getattr(self.visible[index], 'geoms', [self.visible[index]]))
 
@@ -148,7 +147,7 @@ def sample_scene(width: int, height: int, max_objects: int, rng: np.random.Gener
     return Scene(width, height, objects, visible)
 
 
-def _coverage(outline: Polygon, width: int, height: int) -> Tuple[np.ndarray, Tuple[slice, slice]]:
+def _coverage(outline: Polygon, width: int, height: int) -> tuple[np.ndarray, tuple[slice, slice]]:
     """Share of each pixel that an outline covers, (h, w) in [0, 1], and the window of the image it is in."""
     left, top, right, bottom = outline.bounds
     x0, y0 = max(0, math.floor(left)), max(0, math.floor(top))
@@ -190,7 +189,7 @@ def _clouds(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarra
 TEXTURES = (_plain, _gradient, _stripes, _checker, _dots, _clouds)
 
 
-def _paint(shape: Tuple[int, int], period: float, colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _paint(shape: tuple[int, int], period: float, colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """An (h, w, 3) patch with a random texture of two colours, ``period`` pixels long, at a random angle."""
     y, x = np.mgrid[:shape[0], :shape[1]].astype(np.float32)
     angle, offset = rng.uniform(0, np.pi), rng.uniform(0, 1)
@@ -238,7 +237,7 @@ def _draw_background(width: int, height: int, rng: np.random.Generator) -> np.nd
     return canvas
 
 
-def render(scene: Scene, rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
+def render(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene.
 
     Args:

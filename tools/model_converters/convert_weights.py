@@ -10,9 +10,9 @@ except ModuleNotFoundError as error:
     sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
              'pip install -e ".[onedl]"')
 
+from mmltm.apis.cli import make_parser
+from mmltm.errors import UserError, run
 from mmltm.models.convert import SOURCES, convert, read_weights, write_checkpoint
-from mmltm.utils.cli import make_parser
-from mmltm.utils.errors import UserError, run
 
 EXAMPLES = """
 examples:

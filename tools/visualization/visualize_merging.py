@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
-from mmltm.utils.checkpoint_checks import check_file
-from mmltm.utils.cli import CfgOptions, make_parser
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import UserError, run
-from mmltm.utils.model_loading import load_model
-from mmltm.utils.preflight import check_ratio
+from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.config import load_config
+from mmltm.apis.preflight import check_ratio
+from mmltm.errors import UserError, run
+from mmltm.models.builder import load_model
+from mmltm.models.checkpoints import check_file
 from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, view
 from mmltm.visualization.inputs import load_image, to_picture
 

@@ -3,20 +3,19 @@
 Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmltm.apis.config import load_config
 from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
+from mmltm.errors import UserError
+from mmltm.models.builder import build_from, vanilla_twin
+from mmltm.models.checkpoints import check_tested, read_checkpoint
 from mmltm.registry import HOOKS
-from mmltm.utils.checkpoint_checks import check_tested, read_checkpoint
-from mmltm.utils.config import load_config
-from mmltm.utils.errors import UserError
-from mmltm.utils.model_loading import build_from
-from mmltm.utils.profiling import vanilla_twin
 
 
 @HOOKS.register_module()
@@ -41,16 +40,16 @@ class DistillationHook(ExtraLossHook):
     """
     loss_name = 'loss_distillation'
 
-    def __init__(self, checkpoint: Optional[str] = None, config: Optional[str] = None, weight: float = 1.0,
+    def __init__(self, checkpoint: str | None = None, config: str | None = None, weight: float = 1.0,
                  temperature: float = 1.0) -> None:
         super().__init__(weight)
         if temperature <= 0:
             raise ValueError(f'temperature must be positive, got {temperature}')
         self.checkpoint, self.config, self.temperature = checkpoint, config, temperature
-        self._teacher: Optional[nn.Module] = None
-        self._logits: Optional[Tensor] = None
+        self._teacher: nn.Module | None = None
+        self._logits: Tensor | None = None
 
-    def watch(self, runner, model: nn.Module) -> List[Any]:
+    def watch(self, runner, model: nn.Module) -> list[Any]:
         """Builds the teacher, and begins to watch the student's head."""
         from mmpretrain.models.classifiers import BaseClassifier
         if not isinstance(model, BaseClassifier) or not model.with_head:
@@ -83,7 +82,7 @@ class DistillationHook(ExtraLossHook):
         check_tested(teacher, checkpoint, read_checkpoint(checkpoint), runner.logger)
         return teacher.requires_grad_(False)
 
-    def term(self, model: nn.Module, call: Dict[str, Any]) -> Tensor:
+    def term(self, model: nn.Module, call: dict[str, Any]) -> Tensor:
         """The divergence for the batch whose logits the student's head has just given."""
         with torch.no_grad():
             wanted = self._teacher(call['inputs'], mode='tensor')

@@ -2,12 +2,12 @@
 
 import inspect
 from abc import abstractmethod
-from typing import Any, Dict, List
+from typing import Any
 
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from mmltm.engine.run_queries import unwrapped_model
+from mmltm.engine.runner_utils import unwrapped_model
 
 
 class ExtraLossHook(Hook):
@@ -32,7 +32,7 @@ class ExtraLossHook(Hook):
         self._handles: list = []
 
     @abstractmethod
-    def term(self, model: nn.Module, call: Dict[str, Any]) -> Tensor:
+    def term(self, model: nn.Module, call: dict[str, Any]) -> Tensor:
         """The term before its weight, a tensor of shape (), right after a forward pass of the model.
 
         Args:
@@ -40,7 +40,7 @@ class ExtraLossHook(Hook):
             call (dict): Arguments of its forward method by name: ``inputs`` (B, 3, H, W) and ``data_samples``.
         """
 
-    def watch(self, runner, model: nn.Module) -> List[Any]:
+    def watch(self, runner, model: nn.Module) -> list[Any]:
         """Prepares for a training; returns handles of further hooks on the model, to be removed after it."""
         return []
 
@@ -49,7 +49,7 @@ class ExtraLossHook(Hook):
         model = unwrapped_model(runner)
         signature = inspect.signature(model.forward)
 
-        def add(module: nn.Module, args: tuple, kwargs: Dict[str, Any], output: Any) -> Any:
+        def add(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
             call = signature.bind(*args, **kwargs).arguments
             if not module.training or call.get('mode') != 'loss':
                 return None

@@ -2,7 +2,7 @@
 
 from mmengine.hooks import Hook
 
-from mmltm.engine.run_queries import unwrapped_model
+from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.evaluation import IBMetric
 from mmltm.registry import HOOKS
 

@@ -6,20 +6,25 @@ training set.
 """
 
 import inspect
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from torch import nn
 
 from mmltm.engine.hooks.random_state_hook import RandomStateHook
-from mmltm.engine.run_queries import (is_epoch_based, iterations_per_pass, require_unused_parameters,
-                                      saves_after_iter, unwrapped_model)
+from mmltm.engine.runner_utils import (
+    is_epoch_based,
+    iterations_per_pass,
+    require_unused_parameters,
+    saves_after_iter,
+    unwrapped_model,
+)
+from mmltm.errors import UserError
 from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids
 from mmltm.merging import LTM
 from mmltm.registry import HOOKS
-from mmltm.utils.errors import UserError
-from mmltm.utils.targets import class_distribution
+from mmltm.structures.class_distribution import class_distribution
 
 
 @HOOKS.register_module()
@@ -62,7 +67,7 @@ class IBStatisticsHook(Hook):
 
     def __init__(self,
                  t_warm: int = 0,
-                 interval: Optional[int] = None,
+                 interval: int | None = None,
                  fit_projection: bool = False,
                  report_interval: int = 10,
                  update_statistics: bool = True) -> None:
@@ -75,9 +80,9 @@ class IBStatisticsHook(Hook):
         self.t_warm, self.interval, self.report_interval = t_warm, interval, report_interval
         self.fit_projection, self.update_statistics = fit_projection, update_statistics
         self._by_iter = False
-        self._masks: Dict[str, LTM] = {}
-        self._statistics: Dict[str, ClassCentroids] = {}
-        self._reports: Dict[str, BottleneckReport] = {}
+        self._masks: dict[str, LTM] = {}
+        self._statistics: dict[str, ClassCentroids] = {}
+        self._reports: dict[str, BottleneckReport] = {}
         self._handles: list = []
 
     def before_run(self, runner) -> None:
@@ -181,7 +186,7 @@ class IBStatisticsHook(Hook):
     def _watch(self, runner, model: nn.Module) -> None:
         signature = inspect.signature(model.forward)
 
-        def before(module: nn.Module, args: tuple, kwargs: Dict[str, Any]) -> None:
+        def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
             call = signature.bind(*args, **kwargs).arguments
             if module.training and call.get('mode') == 'loss':
                 reporting = runner.iter % self.report_interval == 0
@@ -196,7 +201,7 @@ class IBStatisticsHook(Hook):
             model.register_forward_hook(after, always_call=True)
         ]
 
-    def _hand_out(self, data_samples: Optional[list], reporting: bool) -> None:
+    def _hand_out(self, data_samples: list | None, reporting: bool) -> None:
         layers = self._layers()
         if not layers:
             return
@@ -209,7 +214,7 @@ class IBStatisticsHook(Hook):
         for mask in self._masks.values():
             mask.targets, mask.reporting = targets, reporting
 
-    def _layers(self) -> List[LTM]:
+    def _layers(self) -> list[LTM]:
         """The masks that take a step."""
         return [mask for mask in self._masks.values() if mask.stats is not None]
 
@@ -247,7 +252,7 @@ def _of_type(model: nn.Module, kind: type) -> dict:
     return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
-def head_classes(model: nn.Module) -> Optional[int]:
+def head_classes(model: nn.Module) -> int | None:
     """How many classes the head of a classifier or detector tells apart; None if it does not say."""
     head = next((head for head in (
         getattr(model, 'head', None), getattr(model, 'bbox_head', None),
@@ -257,7 +262,7 @@ def head_classes(model: nn.Module) -> Optional[int]:
     return getattr(head, 'num_classes', None)
 
 
-def _table(title: str, rows: Dict[str, Dict[str, float]]) -> str:
+def _table(title: str, rows: dict[str, dict[str, float]]) -> str:
     """Lines of numbers under the names of their columns."""
     width = max(map(len, rows))
     keys = BottleneckReport.keys

@@ -1,13 +1,13 @@
 """The share of operations that LTMP's thresholds are to learn (Bonnaerens and Dambre, TMLR 2023, section 3.3)."""
 
-from typing import Any, Dict
+from typing import Any
 
 from torch import Tensor, nn
 
 from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
+from mmltm.errors import UserError
 from mmltm.merging.ltmp import LTMP, budget_loss
 from mmltm.registry import HOOKS
-from mmltm.utils.errors import UserError
 
 
 @HOOKS.register_module()
@@ -32,6 +32,6 @@ class LTMPBudgetHook(ExtraLossHook):
                             'ratio=...) with a ratio below 1, or leave the hook out')
         return []
 
-    def term(self, model: nn.Module, call: Dict[str, Any]) -> Tensor:
+    def term(self, model: nn.Module, call: dict[str, Any]) -> Tensor:
         """The budget's loss for the batch that the model has just seen."""
         return budget_loss(model)

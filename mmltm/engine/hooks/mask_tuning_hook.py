@@ -1,14 +1,13 @@
 """The fine-tuning set-up of the paper (section 4.1): pre-trained weights stay, only the merging learns."""
 
-from typing import List
 
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmltm.engine.run_queries import require_unused_parameters, unwrapped_model
+from mmltm.engine.runner_utils import require_unused_parameters, unwrapped_model
+from mmltm.errors import UserError
 from mmltm.models.merging_modules import learnable_parameters, merging_modules, merging_norms
 from mmltm.registry import HOOKS
-from mmltm.utils.errors import UserError
 
 
 @HOOKS.register_module()
@@ -36,7 +35,7 @@ class MaskTuningHook(Hook):
 
     def __init__(self, norms: bool = False) -> None:
         self.norms = norms
-        self._frozen: List[nn.Module] = []
+        self._frozen: list[nn.Module] = []
 
     def before_train(self, runner) -> None:
         """Freezes the parameters."""
@@ -57,7 +56,7 @@ class MaskTuningHook(Hook):
                         if id(module) not in inside and not hasattr(module, 'loss')]
 
     @staticmethod
-    def _of_norms(model: nn.Module) -> List[nn.Parameter]:
+    def _of_norms(model: nn.Module) -> list[nn.Parameter]:
         parameters = [parameter for norm in merging_norms(model) for parameter in norm.parameters()
                       if parameter.requires_grad]
         if not parameters:

@@ -1,12 +1,12 @@
 """Pictures of token merging in the course of a training."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import mmengine.dist as dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmltm.engine.run_queries import is_epoch_based, unwrapped_model
+from mmltm.engine.runner_utils import is_epoch_based, unwrapped_model
 from mmltm.registry import HOOKS
 from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, view
 from mmltm.visualization.inputs import to_picture
@@ -36,9 +36,9 @@ class MergeVisualizationHook(Hook):
         if min(interval, num_images) < 1:
             raise ValueError(f'interval and num_images must be positive, got {interval} and {num_images}')
         self.interval, self.num_images, self.groups = interval, num_images, groups
-        self._last: Optional[int] = None
-        self._chosen: Dict[int, List[int]] = {}
-        self._recorder: Optional[MergeRecorder] = None
+        self._last: int | None = None
+        self._chosen: dict[int, list[int]] = {}
+        self._recorder: MergeRecorder | None = None
         self._drawn = 0
 
     def before_val_epoch(self, runner: Runner) -> None:

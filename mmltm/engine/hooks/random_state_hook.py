@@ -1,6 +1,5 @@
 """Resuming a training bit for bit: mmengine saves no state of random number generators, this hook does."""
 
-from typing import Dict, Optional
 
 import torch
 from mmengine.dist import all_gather, get_rank
@@ -8,7 +7,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from mmltm.engine.random_states import get_random_states, set_random_states
-from mmltm.engine.run_queries import saves_after_iter
+from mmltm.engine.runner_utils import saves_after_iter
 from mmltm.registry import HOOKS
 
 KEY = 'random_states'
@@ -36,10 +35,10 @@ class RandomStateHook(Hook):
     priority = 'LOW'
 
     def __init__(self) -> None:
-        self._loader: Optional[torch.Generator] = None
+        self._loader: torch.Generator | None = None
         #: Of all ranks, a row for each: taken by this run, and found in the checkpoint that it resumes from.
-        self._taken: Dict[str, Tensor] = {}
-        self._resumed: Dict[str, Tensor] = {}
+        self._taken: dict[str, Tensor] = {}
+        self._resumed: dict[str, Tensor] = {}
         self._validating = False
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -96,5 +95,5 @@ class RandomStateHook(Hook):
         self._taken = {key: torch.stack(all_gather(state)) for key, state in states.items()}
 
 
-def _of_this_rank(states: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def _of_this_rank(states: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: rows[get_rank()] for key, rows in states.items()}

@@ -1,12 +1,11 @@
 """What merging costs before its masks have learnt anything (LTM paper, Table 1)."""
 
-from typing import Dict
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import autocast
 
-from mmltm.engine.run_queries import unwrapped_model
+from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.merging import LTM
 from mmltm.registry import HOOKS
 
@@ -35,7 +34,7 @@ class StartEvaluationHook(Hook):
 
     @staticmethod
     @torch.no_grad()
-    def _evaluate(runner) -> Dict[str, float]:
+    def _evaluate(runner) -> dict[str, float]:
         # Not val_loop.run(), whose hooks would take the vanilla model for the best of this training.
         loop, training = runner.val_loop, runner.model.training
         runner.model.eval()

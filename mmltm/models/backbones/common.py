@@ -1,7 +1,8 @@
 """What backbones with token merging share: OpenMMLab's conventions, and the halves of an encoder layer."""
 
 import math
-from typing import Any, Callable, Iterable, Optional, Sequence, Tuple, Union
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -28,7 +29,7 @@ def check_restore(restore: str) -> str:
     return restore
 
 
-def bring_back(x: Tensor, merges: Sequence[Tuple[Any, Tensor, Tensor]], restore: str) -> Tensor:
+def bring_back(x: Tensor, merges: Sequence[tuple[Any, Tensor, Tensor]], restore: str) -> Tensor:
     """A map on the grid that it had before merges.
 
     Args:
@@ -44,7 +45,7 @@ def bring_back(x: Tensor, merges: Sequence[Tuple[Any, Tensor, Tensor]], restore:
     return x
 
 
-def check_indices(out_indices: Union[int, Sequence[int]], count: int) -> Tuple[int, ...]:
+def check_indices(out_indices: int | Sequence[int], count: int) -> tuple[int, ...]:
     """Indices of ``count`` outputs, negative ones counted from the end.
 
     Raises:
@@ -78,8 +79,8 @@ def attend(layer: nn.Module, x: Tensor) -> Tensor:
     return x + layer.attn(layer.ln1(x))
 
 
-def attend_weighted(layer: nn.Module, x: Tensor, weights: Optional[Tensor],
-                    explicit: bool) -> Tuple[Tensor, Attention]:
+def attend_weighted(layer: nn.Module, x: Tensor, weights: Tensor | None,
+                    explicit: bool) -> tuple[Tensor, Attention]:
     """As :func:`attend`, but tokens may count more or less than one, and what attention knows is handed out.
 
     Without weights it is :func:`attend`, bit for bit.
@@ -123,7 +124,7 @@ def feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def encode_sequence(layer: nn.Module, merger: nn.Module, x: Tensor, history: History, nominal: Grid,
-                    class_token: bool, with_cp: bool) -> Tuple[Tensor, History, Grid]:
+                    class_token: bool, with_cp: bool) -> tuple[Tensor, History, Grid]:
     """A whole encoder layer, between whose halves a merger that keeps no grid may take tokens away.
 
     Args:

@@ -5,7 +5,7 @@ ICCV 2023, arXiv 2205.14756. Weights of timm's ``efficientvit_b0`` to ``b3`` giv
 :mod:`mmltm.models.convert`).
 """
 
-from typing import List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
@@ -23,7 +23,7 @@ from .common import check_indices, freeze, run
 class DSConv(BaseModule):
     """Depthwise 3 x 3 and pointwise convolution, with a shortcut."""
 
-    def __init__(self, channels: int, norm_cfg: dict, act_cfg: dict, init_cfg: Optional[dict] = None) -> None:
+    def __init__(self, channels: int, norm_cfg: dict, act_cfg: dict, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.depth_conv = ConvModule(
             channels, channels, 3, padding=1, groups=channels, norm_cfg=norm_cfg, act_cfg=act_cfg)
@@ -55,7 +55,7 @@ class MBConv(BaseModule):
                  fewer_norm: bool,
                  norm_cfg: dict,
                  act_cfg: dict,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         hidden = in_channels * expand_ratio
         inner = dict(norm_cfg=None if fewer_norm else norm_cfg, act_cfg=act_cfg)
@@ -89,7 +89,7 @@ class MultiScaleLinearAttention(BaseModule):
                  norm_cfg: dict,
                  scales: Sequence[int] = (5, ),
                  eps: float = 1e-5,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         num_heads = channels // head_dim
         width = num_heads * head_dim
@@ -137,7 +137,7 @@ class EfficientViTBlock(BaseModule):
                  expand_ratio: int,
                  norm_cfg: dict,
                  act_cfg: dict,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.context = MultiScaleLinearAttention(channels, head_dim, norm_cfg)
         self.local = MBConv(channels, channels, 1, expand_ratio, True, norm_cfg, act_cfg)
@@ -150,7 +150,7 @@ class EfficientViTStage(BaseModule):
     """A strided inverted bottleneck, then ``depth`` blocks; ``blocks`` need not be of one kind."""
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.downsample = downsample
         self.blocks = nn.ModuleList(blocks)
@@ -199,13 +199,13 @@ class EfficientViT(BaseModule):
     def __init__(self,
                  arch: str = 'b1',
                  in_channels: int = 3,
-                 out_indices: Union[int, Sequence[int]] = (4, ),
+                 out_indices: int | Sequence[int] = (4, ),
                  frozen_stages: int = -1,
                  norm_eval: bool = False,
                  with_cp: bool = False,
                  norm_cfg: dict = dict(type='BN'),
                  act_cfg: dict = dict(type='HSwish'),
-                 init_cfg: Optional[Union[dict, List[dict]]] = None) -> None:
+                 init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         if arch not in self.arch_settings:
             raise ValueError(f'arch must be one of {tuple(self.arch_settings)}, got {arch!r}')
@@ -238,7 +238,7 @@ class EfficientViT(BaseModule):
             blocks = [MBConv(channels, channels, 1, self.expand_ratio, False, **layers) for _ in range(depth - 1)]
         return EfficientViTStage(downsample, blocks, self.with_cp)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of ``out_indices``, in that order.
 
         Args:

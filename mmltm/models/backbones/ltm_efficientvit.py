@@ -5,7 +5,8 @@ merging the attention's output and its shortcut is one product, G^T (X + attenti
 progressively; the stage's output is brought back to its nominal stride unless ``restore='none'``.
 """
 
-from typing import Any, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch.nn as nn
 from torch import Tensor
@@ -31,7 +32,7 @@ class LTMEfficientViTStage(EfficientViTStage):
         self.mergers = mergers
         self.restore = restore
 
-    def forward(self, x: Tensor, carry: Optional[Any] = None) -> Tuple[Tensor, Any]:
+    def forward(self, x: Tensor, carry: Any | None = None) -> tuple[Tensor, Any]:
         """Output of the stage, and what the last merger hands on to the next stage's first."""
         x = run(self.downsample, x, self.with_cp)
         merges = []
@@ -74,8 +75,8 @@ class LTMEfficientViT(EfficientViT):
 
     def __init__(self,
                  *args,
-                 ratio: Optional[Union[float, Sequence[float]]] = None,
-                 merger: Optional[dict] = None,
+                 ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None,
                  restore: str = 'stage',
                  **kwargs) -> None:
         check_restore(restore)
@@ -92,7 +93,7 @@ class LTMEfficientViT(EfficientViT):
                     stage.downsample, stage.blocks, stage.with_cp, stage_mergers, restore)
         self._freeze_stages()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of ``out_indices``, as :meth:`EfficientViT.forward`; smaller ones with ``restore='none'``."""
         outputs, carry = [self.stem(x)], None
         for stage in self.stages:

@@ -13,7 +13,8 @@ blocks; what ``out_indices`` do not ask for is not built; ``frozen_stages`` free
 """
 
 import math
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -49,7 +50,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         self.restore, self.with_cp = restore, with_cp
         self.mergers = nn.ModuleList(nn.Identity() for _ in self.global_rep[:-1])
 
-    def forward(self, x: Tensor, carry: Optional[Any] = None) -> Tuple[Tensor, Any]:
+    def forward(self, x: Tensor, carry: Any | None = None) -> tuple[Tensor, Any]:
         """Output of the block, and what the last merger hands on to the next stage's first.
 
         Args:
@@ -78,7 +79,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         return history.restore(tokens)
 
     def encode_maps(self, tokens: Tensor, grid: Grid,
-                    carry: Optional[Any]) -> Tuple[Tensor, Grid, Sequence[Any], Optional[Any]]:
+                    carry: Any | None) -> tuple[Tensor, Grid, Sequence[Any], Any | None]:
         """The encoder layers on tokens, (B A, N, C), that mergers leave on a grid.
 
         Returns:
@@ -104,7 +105,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         x = self.conv_proj(x)
         return x if self.conv_fusion is None else self.conv_fusion(torch.cat((shortcut, x), dim=1))
 
-    def merge_shortcut(self, shortcut: Tensor, operators: Sequence[Any]) -> Tuple[Tensor, Grid]:
+    def merge_shortcut(self, shortcut: Tensor, operators: Sequence[Any]) -> tuple[Tensor, Grid]:
         """The shortcut and its size after all merges of the stage."""
         tokens, grid = self.unfold(shortcut)
         merged = tokens_to_map(tokens, grid)
@@ -114,7 +115,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         size = (grid[0] * self.patch_size[0], grid[1] * self.patch_size[1])
         return self.fold(map_to_tokens(merged), grid, size), size
 
-    def unfold(self, x: Tensor) -> Tuple[Tensor, Grid]:
+    def unfold(self, x: Tensor) -> tuple[Tensor, Grid]:
         """Tokens of a map, (B, C, H, W) to (B A, N, C), A pixels a patch, and the grid of its N patches.
 
         A map that patches do not fill is resized until they do.
@@ -170,15 +171,15 @@ class LTMMobileViT(MobileViT):
     """
 
     def __init__(self,
-                 arch: Union[str, List[list]] = 'small',
+                 arch: str | list[list] = 'small',
                  *,
-                 ratio: Optional[Union[float, Sequence[float]]] = None,
-                 merger: Optional[dict] = None,
+                 ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None,
                  restore: str = 'stage',
-                 out_indices: Union[int, Sequence[int]] = (4, ),
+                 out_indices: int | Sequence[int] = (4, ),
                  frozen_stages: int = -1,
                  with_cp: bool = False,
-                 conv_cfg: Optional[dict] = None,
+                 conv_cfg: dict | None = None,
                  norm_cfg: dict = dict(type='BN'),
                  act_cfg: dict = dict(type='Swish'),
                  **kwargs) -> None:
@@ -216,7 +217,7 @@ class LTMMobileViT(MobileViT):
                              transformer_dim: int,
                              ffn_dim: int,
                              num_transformer_blocks: int,
-                             expand_ratio: int = 4) -> Tuple[nn.Sequential, int]:
+                             expand_ratio: int = 4) -> tuple[nn.Sequential, int]:
         """An inverted residual and a MobileViT block; arguments as the parent's."""
         reduce = InvertedResidual(in_channels, out_channels, stride, expand_ratio, **self._layer_cfgs)
         block = LTMMobileVitBlock(
@@ -235,14 +236,14 @@ class LTMMobileViT(MobileViT):
                                out_channels: int,
                                stride: int,
                                num_blocks: int,
-                               expand_ratio: int = 4) -> Tuple[nn.Sequential, int]:
+                               expand_ratio: int = 4) -> tuple[nn.Sequential, int]:
         """Inverted residuals; arguments as the parent's."""
         first = InvertedResidual(in_channels, out_channels, stride, expand_ratio, **self._layer_cfgs)
         others = (InvertedResidual(out_channels, out_channels, 1, expand_ratio, **self._layer_cfgs)
                   for _ in range(num_blocks - 1))
         return nn.Sequential(first, *others), out_channels
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of ``out_indices``, in ascending order.
 
         Args:

@@ -13,7 +13,8 @@ Departures from mmpretrain's class, beside merging: what ``out_indices`` do not 
 are padded without being asked for.
 """
 
-from typing import Any, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -45,7 +46,7 @@ def attend(block: SwinBlock, x: Tensor, grid: Grid) -> Tensor:
     return update[:, :height, :width].flatten(1, 2) + x
 
 
-def feed_forward(block: SwinBlock, x: Tensor, operator: Optional[Any]) -> Tensor:
+def feed_forward(block: SwinBlock, x: Tensor, operator: Any | None) -> Tensor:
     """Second half of a Swin block: the MLP, on merged tokens if there is an operator, and its residual."""
     if operator is None:
         return block.ffn(block.norm2(x), identity=x)
@@ -64,13 +65,13 @@ class LTMSwinStage(BaseModule):
         with_cp (bool): Recompute activations in the backward pass to save memory.
     """
 
-    def __init__(self, blocks: nn.ModuleList, downsample: Optional[nn.Module], mergers: nn.ModuleList,
+    def __init__(self, blocks: nn.ModuleList, downsample: nn.Module | None, mergers: nn.ModuleList,
                  with_cp: bool) -> None:
         super().__init__()
         self.blocks, self.downsample, self.mergers = blocks, downsample, mergers
         self.with_cp = with_cp
 
-    def forward(self, x: Tensor, grid: Grid, carry: Optional[Any] = None) -> Tuple[Tensor, Any]:
+    def forward(self, x: Tensor, grid: Grid, carry: Any | None = None) -> tuple[Tensor, Any]:
         """Run the blocks.
 
         Args:
@@ -123,16 +124,16 @@ class LTMSwin(SwinTransformer):
     """
 
     def __init__(self,
-                 arch: Union[str, dict] = 'tiny',
+                 arch: str | dict = 'tiny',
                  *,
-                 ratio: Optional[Union[float, Sequence[float]]] = None,
-                 merger: Optional[dict] = None,
+                 ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None,
                  window_size: int = 7,
-                 out_indices: Union[int, Sequence[int]] = (3, ),
+                 out_indices: int | Sequence[int] = (3, ),
                  frozen_stages: int = -1,
                  with_cp: bool = False,
-                 norm_cfg: Optional[dict] = dict(type='LN'),
-                 stage_cfgs: Union[dict, Sequence[dict]] = dict(),
+                 norm_cfg: dict | None = dict(type='LN'),
+                 stage_cfgs: dict | Sequence[dict] = dict(),
                  patch_cfg: dict = dict(),
                  **kwargs) -> None:
         if isinstance(arch, str):
@@ -162,7 +163,7 @@ class LTMSwin(SwinTransformer):
             self.stages[-1].downsample = None
         self._freeze_stages()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of ``out_indices``, in ascending order.
 
         Args:

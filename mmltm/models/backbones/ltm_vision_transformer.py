@@ -12,7 +12,7 @@ Departures from mmpretrain's class, beside merging: layers behind the last of ``
 frozen layers stay in evaluation mode; ``with_cp``.
 """
 
-from typing import List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
@@ -64,12 +64,12 @@ class LTMVisionTransformer(VisionTransformer):
     """
 
     def __init__(self,
-                 arch: Union[str, dict] = 'base',
+                 arch: str | dict = 'base',
                  *,
-                 ratio: Optional[Union[float, Sequence[float]]] = None,
-                 merger: Optional[dict] = None,
+                 ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None,
                  restore: str = 'stage',
-                 out_indices: Union[int, Sequence[int]] = -1,
+                 out_indices: int | Sequence[int] = -1,
                  frozen_stages: int = -1,
                  with_cp: bool = False,
                  **kwargs) -> None:
@@ -101,7 +101,7 @@ class LTMVisionTransformer(VisionTransformer):
             self.final_norm, self.ln1 = False, None
         self._freeze_stages()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of ``out_indices``, in ascending order, each as ``out_type`` says.
 
         Args:
@@ -120,7 +120,7 @@ class LTMVisionTransformer(VisionTransformer):
         x = self.pre_norm(self.drop_after_pos(x))
         return self._forward_grid(x, grid) if self.keeps_grid else self._forward_sequence(x, grid)
 
-    def _forward_grid(self, x: Tensor, grid: Grid) -> Tuple[Tensor, ...]:
+    def _forward_grid(self, x: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """Outputs from embedded tokens, (B, N, C), which mergers leave on a grid."""
         outputs, merges, carry = [], [], None
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
@@ -138,7 +138,7 @@ class LTMVisionTransformer(VisionTransformer):
                 outputs.append(self._output(index, *self._restore(x, grid, merges)))
         return tuple(outputs)
 
-    def _forward_sequence(self, x: Tensor, grid: Grid) -> Tuple[Tensor, ...]:
+    def _forward_sequence(self, x: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """Outputs from embedded tokens, (B, N, C), which mergers leave without a grid."""
         outputs, nominal, has_class = [], grid, self.cls_token is not None
         history = History.whole(x, track=self.restore != 'none')
@@ -160,11 +160,11 @@ class LTMVisionTransformer(VisionTransformer):
     def _normalized(self, index: int, x: Tensor) -> Tensor:
         return self.ln1(x) if index == self.num_layers - 1 and self.final_norm else x
 
-    def _split(self, x: Tensor, grid: Grid) -> Tuple[Tensor, Tensor]:
+    def _split(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Extra tokens, and patch tokens as a map, both views."""
         return x[:, :self.num_extra_tokens], tokens_to_map(x[:, self.num_extra_tokens:], grid)
 
-    def _restore(self, x: Tensor, grid: Grid, merges: List[tuple]) -> Tuple[Tensor, Grid]:
+    def _restore(self, x: Tensor, grid: Grid, merges: list[tuple]) -> tuple[Tensor, Grid]:
         """Tokens with all patches, and their grid."""
         if not merges:
             return x, grid
@@ -189,7 +189,7 @@ class LTMVisionTransformer(VisionTransformer):
         self._freeze_stages()
         return self
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """As the parent's; a mask belongs to the layer whose tokens it merges."""
         masks = f'{prefix}mergers.'
         if param_name.startswith(masks):

@@ -6,12 +6,13 @@ and mmltm add 1e-5.
 """
 
 import re
-from typing import Callable, Container, Dict, List, NamedTuple
+from collections.abc import Callable, Container
+from typing import NamedTuple
 
 from torch import Tensor
 
+from mmltm.errors import UserError
 from mmltm.models.zoo import architecture, build, model_config
-from mmltm.utils.errors import UserError
 
 from . import efficientvit, mobilevit, swin, vision_transformer
 from .layout import Layout
@@ -25,7 +26,7 @@ _OPENMMLAB = {
     **dict.fromkeys(('mobilevit', 'efficientvit', 'vit'), _always(Layout())), 'swin': _always(swin.OPENMMLAB)
 }
 #: Layout by source and family, given the names in a state dict.
-_LAYOUTS: Dict[str, Dict[str, Callable[[Container[str]], Layout]]] = dict(
+_LAYOUTS: dict[str, dict[str, Callable[[Container[str]], Layout]]] = dict(
     timm=dict(
         mobilevit=_always(mobilevit.TIMM), efficientvit=_always(efficientvit.TIMM),
         vit=_always(vision_transformer.TIMM), swin=swin.timm),
@@ -52,13 +53,13 @@ class Conversion(NamedTuple):
         mismatched (list[str]): Keys of both, and their different shapes.
         masks (list[str]): Masks of the model, which only checkpoints of mmltm have.
     """
-    state: Dict[str, Tensor]
+    state: dict[str, Tensor]
     source: str
-    left_out: List[str]
-    unused: List[str]
-    missing: List[str]
-    mismatched: List[str]
-    masks: List[str]
+    left_out: list[str]
+    unused: list[str]
+    missing: list[str]
+    mismatched: list[str]
+    masks: list[str]
 
     @property
     def complete(self) -> bool:
@@ -75,7 +76,7 @@ def detect(names: Container[str]) -> str:
     return 'mmpretrain' if any(name in names for name in _CLASSIFIERS) else 'mmdet'
 
 
-def convert(state: Dict[str, Tensor], name: str, source: str = 'auto') -> Conversion:
+def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conversion:
     """Bring a state dict under the names of a classifier, or of its backbone if it comes from a detector.
 
     Args:
@@ -118,7 +119,7 @@ def convert(state: Dict[str, Tensor], name: str, source: str = 'auto') -> Conver
     return Conversion(converted, source, left_out, unused, missing, mismatched, masks)
 
 
-def _target(name: str, source: str, state: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def _target(name: str, source: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of the model that weights, already under its names, are meant for."""
     classes = next((len(state[key]) for key in _CLASSIFIERS if key in state), 1000)
     config = model_config(name, num_classes=classes)

@@ -4,20 +4,19 @@ import argparse
 import os.path as osp
 import re
 from pathlib import Path
-from typing import Dict, Tuple
 
 import torch
 from torch import Tensor
 
 import mmltm
-from mmltm.utils.errors import UserError, summary
+from mmltm.errors import UserError, summary
 
 #: Where training scripts put the weights, averaged ones first: those are what their results are about.
 NESTINGS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'module')
 _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
 
 
-def read_weights(path: str) -> Tuple[Dict[str, Tensor], str]:
+def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
     """The tensors of a checkpoint, and the entry below which they lie.
 
     Args:
@@ -45,7 +44,7 @@ def read_weights(path: str) -> Tuple[Dict[str, Tensor], str]:
     return tensors, within
 
 
-def _read_safetensors(path: str) -> Dict[str, Tensor]:
+def _read_safetensors(path: str) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
@@ -71,7 +70,7 @@ def _read_pickle(path: str) -> object:
             "['state_dict'], 'NEW')\"") from error
 
 
-def write_checkpoint(state: Dict[str, Tensor], path: str, **meta: str) -> None:
+def write_checkpoint(state: dict[str, Tensor], path: str, **meta: str) -> None:
     """Write a checkpoint for ``load_from``, or ``init_cfg=dict(type='Pretrained', ..., prefix='backbone.')``.
 
     Args:

@@ -1,12 +1,13 @@
 """How other projects lay out weights: rules for the names, and what else it takes."""
 
 import re
-from typing import Callable, Dict, Iterable, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
 #: A regular expression, and what its matches are replaced by, as :func:`re.sub` takes them.
-Rule = Tuple[str, Union[str, Callable[[re.Match], str]]]
+Rule = tuple[str, str | Callable[[re.Match], str]]
 
 
 def as_it_is(name: str, value: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ class Layout(NamedTuple):
     rules: Sequence[Rule] = ()
     adapt: Callable[[str, Tensor], Tensor] = as_it_is
 
-    def rename(self, names: Iterable[str]) -> Dict[str, str]:
+    def rename(self, names: Iterable[str]) -> dict[str, str]:
         """The new name of each; one that no rule knows stays as it is."""
         renamed = {}
         for name in names:

@@ -6,7 +6,7 @@ column).
 """
 
 import re
-from typing import Container
+from collections.abc import Container
 
 from torch import Tensor
 

@@ -1,6 +1,6 @@
 """Classification head of EfficientViT (Cai et al., arXiv 2205.14756)."""
 
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch.nn as nn
 from mmcv.cnn import ConvModule, build_activation_layer
@@ -32,7 +32,7 @@ class EfficientViTClsHead(ClsHead):
                  dropout: float = 0.,
                  norm_cfg: dict = dict(type='BN'),
                  act_cfg: dict = dict(type='HSwish'),
-                 init_cfg: Optional[dict] = dict(type='TruncNormal', layer='Linear', std=0.02),
+                 init_cfg: dict | None = dict(type='TruncNormal', layer='Linear', std=0.02),
                  **kwargs) -> None:
         super().__init__(init_cfg=init_cfg, **kwargs)
         if num_classes <= 0:
@@ -45,10 +45,10 @@ class EfficientViTClsHead(ClsHead):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(hidden, num_classes)
 
-    def pre_logits(self, feats: Tuple[Tensor, ...]) -> Tensor:
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Features before the classifier, (B, hidden_channels[1]), from the last of ``feats`` (B, C, H, W)."""
         return self.hidden(self.conv(feats[-1]).mean((2, 3)))
 
-    def forward(self, feats: Tuple[Tensor, ...]) -> Tensor:
+    def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Logits, (B, num_classes)."""
         return self.fc(self.dropout(self.pre_logits(feats)))

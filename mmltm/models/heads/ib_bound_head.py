@@ -6,16 +6,15 @@ gradient with respect to the pooled ones; centroids and Q come from the training
 not from a pass of their own; features are centred and normalised and beta is 10, as for the masks.
 """
 
-from typing import List, Optional, Tuple
 
 from mmengine.logging import MessageHub
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor
 
+from mmltm.errors import UserError
 from mmltm.ib import BatchTargets, ClassStatistics
 from mmltm.registry import MODELS
-from mmltm.utils.errors import UserError
-from mmltm.utils.targets import class_distribution
+from mmltm.structures.class_distribution import class_distribution
 
 from .efficientvit_head import EfficientViTClsHead
 
@@ -39,7 +38,7 @@ class IBBoundMixin:
                  *args,
                  ib_weight: float = 0.1,
                  ib_begin: float = 0.3,
-                 ib_statistics: Optional[dict] = None,
+                 ib_statistics: dict | None = None,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if not 0 <= ib_begin <= 1:
@@ -48,14 +47,14 @@ class IBBoundMixin:
         settings = dict(stat_dim=None, beta=10.0, normalize=True, center=True, name='head')
         self.ib_statistics = ClassStatistics(
             self.num_classes, 1, self.fc.in_features, **{**settings, **(ib_statistics or {})})
-        self._pooled: Optional[Tensor] = None
+        self._pooled: Tensor | None = None
 
-    def pre_logits(self, feats: Tuple[Tensor, ...]) -> Tensor:
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Features before the classifier, as the head computes them; kept for the loss."""
         self._pooled = super().pre_logits(feats)
         return self._pooled
 
-    def _get_loss(self, cls_score: Tensor, data_samples: List, **kwargs) -> dict:
+    def _get_loss(self, cls_score: Tensor, data_samples: list, **kwargs) -> dict:
         losses = super()._get_loss(cls_score, data_samples, **kwargs)
         features = self.ib_statistics.project(self._pooled[:, None])
         self._pooled = None

@@ -5,7 +5,7 @@ Li, Mao, Girshick and He, "Exploring Plain Vision Transformer Backbones for Obje
 up, so that no border is lost and no map vanishes.
 """
 
-from typing import Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class SimpleFPN(BaseModule):
                 ConvModule(out_channels, out_channels, 3, padding=1, **plain))
             for channels in (quarter, half, in_channels, in_channels))
 
-    def forward(self, x: Union[Tensor, Sequence[Tensor]]) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Levels from fine to coarse.
 
         Args:

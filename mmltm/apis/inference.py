@@ -1,0 +1,154 @@
+"""Predictions for image files, of detectors and classifiers alike, by the inferencers of mmdet and mmpretrain.
+
+Departures from theirs: a checkpoint of another model is an error; classes come from the checkpoint or else from the
+config's test set, never from COCO by default; no picture is kept in memory.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.apis import DetInferencer
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS
+from mmpretrain.apis import ImageClassificationInferencer
+from mmpretrain.models.classifiers import BaseClassifier
+from mmpretrain.visualization import UniversalVisualizer
+from torch import nn
+
+from mmltm.errors import UserError, summary
+from mmltm.models.builder import build_from
+from mmltm.models.checkpoints import check_tested, read_checkpoint
+
+
+class Predictor(ABC):
+    """A trained model, from an image file to its predictions and to their picture.
+
+    Args:
+        model (nn.Module): In evaluation mode, on its device.
+        cfg (Config): Its config, whose ``test_dataloader`` says how images are prepared.
+        meta (dict): Of the data set: ``classes``, and maybe ``palette``.
+
+    Attributes:
+        kind (type): What the model must be.
+    """
+    kind: type
+
+    def __init__(self, model: nn.Module, cfg: Config, meta: dict) -> None:
+        self.classes: Sequence[str] | None = meta.get('classes')
+
+    @abstractmethod
+    def predict(self, paths: list[str]) -> list[Any]:
+        """Data samples with the predictions for a batch of images."""
+
+    @abstractmethod
+    def describe(self, sample: Any) -> dict:
+        """The predictions in a data sample, as JSON can hold them."""
+
+    @abstractmethod
+    def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
+        """Save a picture of the predictions.
+
+        Args:
+            image (np.ndarray): (H, W, 3), uint8, RGB.
+            sample: Of :meth:`predict`.
+            path (str): Where to.
+            score_thr (float): Instances with lower scores are left out.
+        """
+
+
+class _ReadyDetInferencer(DetInferencer):
+    """mmdet's inferencer around a model that is loaded already."""
+
+    def __init__(self, model: nn.Module, cfg: Config) -> None:
+        self._ready = model
+        super().__init__(model=cfg, show_progress=False)
+
+    def _init_model(self, *args, **kwargs) -> nn.Module:
+        return self._ready
+
+
+class DetectionPredictor(Predictor):
+    """Boxes, and masks where the model has them."""
+    kind = BaseDetector
+
+    def __init__(self, model: nn.Module, cfg: Config, meta: dict) -> None:
+        super().__init__(model, cfg, meta)
+        model.dataset_meta = meta
+        cfg = copy.deepcopy(cfg)
+        cfg.visualizer = dict(cfg.get('visualizer') or dict(type='DetLocalVisualizer'), vis_backends=None)
+        self._inferencer = _ReadyDetInferencer(model, cfg)
+
+    def predict(self, paths: list[str]) -> list[Any]:
+        _, batch = next(self._inferencer.preprocess(paths, batch_size=len(paths)))
+        return self._inferencer.forward(batch)
+
+    def describe(self, sample: Any) -> dict:
+        return self._inferencer.pred2dict(sample)
+
+    def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
+        self._inferencer.visualizer.add_datasample(
+            path, image, sample, draw_gt=False, pred_score_thr=score_thr, out_file=path)
+
+
+class ClassificationPredictor(Predictor):
+    """The scores of all classes."""
+    kind = BaseClassifier
+
+    def __init__(self, model: nn.Module, cfg: Config, meta: dict) -> None:
+        super().__init__(model, cfg, meta)
+        model._config = cfg  # where mmpretrain's inferencer looks for the test pipeline
+        self._inferencer = ImageClassificationInferencer(model, pretrained=False, classes=self.classes)
+        self._visualizer = UniversalVisualizer()
+
+    def predict(self, paths: list[str]) -> list[Any]:
+        return self._inferencer.forward(next(self._inferencer.preprocess(paths, batch_size=len(paths))))
+
+    def describe(self, sample: Any) -> dict:
+        return self._inferencer.postprocess([sample], None)[0]
+
+    def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
+        self._visualizer.visualize_cls(image, sample, classes=self.classes, draw_gt=False, name=path, out_file=path)
+
+
+_PREDICTORS = dict(mmdet=DetectionPredictor, mmpretrain=ClassificationPredictor)
+
+
+def build_predictor(cfg: Config, path: str, device: str) -> Predictor:
+    """The model of a config with the weights of a checkpoint, ready to predict.
+
+    Args:
+        cfg (Config): Of mmdet or mmpretrain.
+        path (str): Checkpoint file or URL.
+        device (str): Where the model runs.
+
+    Raises:
+        UserError: The device is not there, the model cannot be built or is neither detector nor classifier, or the
+            checkpoint is of another model.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'cannot use --device {device}: {summary(error)}') from error
+    model = build_from(cfg)
+    kind = _PREDICTORS[cfg.default_scope]
+    if not isinstance(model, kind.kind):
+        raise UserError(f'config {cfg.filename} is of a {type(model).__name__}, but only detectors of mmdet and '
+                        'classifiers of mmpretrain predict what can be drawn here')
+    checkpoint = read_checkpoint(path)
+    check_tested(model, path, checkpoint, MMLogger.get_current_instance())
+    return kind(model.to(device), cfg, _dataset_meta(cfg, checkpoint))
+
+
+def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:
+    """Classes and palette: those of the training, or if the checkpoint does not know them those of the test set."""
+    meta = {key.lower(): value for key, value in checkpoint.get('meta', {}).get('dataset_meta', {}).items()}
+    if 'classes' in meta:
+        return meta
+    dataset = copy.deepcopy(cfg.test_dataloader.dataset)
+    return DATASETS.build(dict(dataset, lazy_init=True)).metainfo

@@ -1,0 +1,63 @@
+"""Checks before a run, from quick to slow: all that a config can tell is wrong before a model is built."""
+
+import os
+from collections.abc import Sequence
+from numbers import Real
+
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from mmltm.apis.dataset_checks import check_datasets
+from mmltm.errors import UserError
+from mmltm.models.checkpoints import check_checkpoint_files
+
+_LOCAL_RANK = dict(pytorch='LOCAL_RANK', slurm='SLURM_LOCALID', mpi='OMPI_COMM_WORLD_LOCAL_RANK')
+
+
+def is_first_on_machine(launcher: str) -> bool:
+    """Whether this process is the one of its machine that checks and complains for all."""
+    return launcher == 'none' or os.environ.get(_LOCAL_RANK[launcher], '0') == '0'
+
+
+def check_config(cfg: Config, splits: Sequence[str]) -> None:
+    """Checks options, checkpoints' files and the datasets of ``splits``, in this order.
+
+    Raises:
+        UserError: Something would fail later on.
+    """
+    check_ratio(cfg)
+    if 'train' in splits:
+        check_amp(cfg)
+    check_checkpoint_files(cfg)
+    check_datasets(cfg, splits)
+
+
+def check_ratio(cfg: Config) -> None:
+    """Checks that the merger of mmltm's backbones is a config and its ratios, a number or one per block, in (0, 1].
+
+    Raises:
+        UserError: It is none, or one is not.
+    """
+    backbone = cfg.model.get('backbone') or {}
+    if 'mmltm.' not in str(backbone.get('type')):  # as text for classes, too
+        return
+    merger = backbone.get('merger') or {}
+    if not isinstance(merger, dict):
+        raise UserError(f'model.backbone.merger is {merger!r}, expected a config like dict(type="LTM", ratio=0.7)')
+    for key, ratio in (('ratio', backbone.get('ratio')), ('merger.ratio', merger.get('ratio'))):
+        for value in ratio if isinstance(ratio, (list, tuple)) else [ratio]:
+            if value is not None and not (isinstance(value, Real) and 0 < value <= 1):
+                raise UserError(f'model.backbone.{key} is {value!r}, expected a number in (0, 1]')
+
+
+def check_amp(cfg: Config) -> None:
+    """Checks that there is a device for mixed precision; mmengine refuses to use it on a CPU.
+
+    Raises:
+        UserError: There is none.
+    """
+    kind = cfg.optim_wrapper.get('type', '')
+    kind = kind if isinstance(kind, str) else kind.__name__
+    if kind.endswith('AmpOptimWrapper') and get_device() in ('cpu', 'mps'):
+        raise UserError('AmpOptimWrapper needs a GPU, and none is available: take mmltm.BFloat16OptimWrapper, or '
+                        'leave mixed precision out')

@@ -1,0 +1,124 @@
+"""Cost of models: multiply-accumulates and time, of a whole network or of its backbone, without any data set."""
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+Shape = tuple[int, int]
+
+#: Counted rounds below which a limit of time does not go: quartiles of fewer say nothing.
+FEWEST_ROUNDS = 3
+
+
+def network_call(model: nn.Module, inputs: Tensor, predict: bool = False) -> Callable[[], object]:
+    """A forward pass of a whole network on a normalised batch.
+
+    Args:
+        model (nn.Module): Classifier of mmpretrain or detector of mmdet.
+        inputs (Tensor): (B, 3, H, W).
+        predict (bool): With post-processing, as at test time; else network only.
+    """
+    shape = tuple(inputs.shape[-2:])
+    meta = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0))
+    if type(model).__module__.startswith('mmpretrain'):
+        from mmpretrain.structures import DataSample as Sample
+    else:
+        from mmdet.structures import DetDataSample as Sample
+    samples = [Sample(metainfo=meta) for _ in inputs]
+    return lambda: model(inputs, copy.deepcopy(samples), mode='predict' if predict else 'tensor')
+
+
+def count_macs(model: nn.Module, call: Callable[[], object]) -> dict[str, float]:
+    """Multiply-accumulates of each module during ``call``, products of attention included.
+
+    Returns:
+        dict: From the dotted name of each module ('' for all of ``model``) to its count. Convolutions and matrix
+        products count; element-wise work, normalisation and pooling do not, as in the papers' tables.
+    """
+    with torch.no_grad():
+        call()  # makes constant masks, whose making is not part of a forward pass
+    # Fused attention kernels hide their products from the counter on some devices; the plain form shows them.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, depth=None) as counter:
+        call()
+    root = type(model).__name__
+    counts = {'': counter.get_total_flops() / 2}
+    for name, operators in counter.get_flop_counts().items():
+        if name.startswith(root + '.'):
+            counts[name[len(root) + 1:]] = sum(operators.values()) / 2
+    _fill_containers(model, '', counts)
+    return counts
+
+
+def _fill_containers(module: nn.Module, name: str, counts: dict[str, float]) -> float:
+    """Count of a module; one that is never called itself (a list, a head by its own methods) holds its children's."""
+    children = sum(_fill_containers(child, f'{name}.{key}' if name else key, counts)
+                   for key, child in module.named_children())
+    return counts.setdefault(name, children)
+
+
+class Timing(NamedTuple):
+    """Seconds of one candidate over the rounds of an interleaved run."""
+    seconds: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        if len(self.seconds) == 1:
+            return self.seconds[0], self.seconds[0]
+        first, _, third = statistics.quantiles(self.seconds, n=4, method='inclusive')
+        return first, third
+
+    def ratio_to(self, other: 'Timing') -> 'Timing':
+        """Quotients round by round, which a drift of the machine's speed leaves alone."""
+        return Timing([mine / theirs for mine, theirs in zip(self.seconds, other.seconds)])
+
+
+def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup: int, device: torch.device,
+                     progress: Callable[[], None] = lambda: None, max_seconds: float = math.inf) -> list[Timing]:
+    """Time several calls in turn, each once a round, in an order that reverses from round to round.
+
+    Args:
+        calls (Sequence[Callable]): Candidates.
+        rounds (int): Counted rounds.
+        warmup (int): Rounds before that, not counted.
+        device (torch.device): Where the calls run; on CUDA events measure the device's own time.
+        progress (Callable): Called after every round.
+        max_seconds (float): After so long no round begins, but :data:`FEWEST_ROUNDS` are counted all the same.
+    """
+    seconds: list[list[float]] = [[] for _ in calls]
+    order = list(range(len(calls)))
+    end = time.perf_counter() + max_seconds
+    with torch.inference_mode():
+        for index in range(warmup + rounds):
+            if index >= warmup + FEWEST_ROUNDS and time.perf_counter() > end:
+                break
+            for candidate in order if index % 2 else reversed(order):
+                elapsed = _time_once(calls[candidate], device)
+                if index >= warmup:
+                    seconds[candidate].append(elapsed)
+            progress()
+    return [Timing(values) for values in seconds]
+
+
+def _time_once(call: Callable[[], object], device: torch.device) -> float:
+    if device.type == 'cuda':
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin

@@ -1,0 +1,52 @@
+"""Building mmengine's Runner, with errors in one line, and with data parallelism on CPUs."""
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import distributed
+
+from mmltm.apis.allocator import keep_freed_memory
+from mmltm.errors import TRACEBACK_SWITCH, UserError, summary
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the runner with its model, but no datasets.
+
+    Raises:
+        UserError: The config cannot be built; the message says why.
+    """
+    if get_device() == 'cpu':
+        keep_freed_memory()
+        if cfg.launcher == 'pytorch':
+            _use_cpus(cfg)
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except Exception as error:  # of whatever kind a constructor raises
+        raise _build_error('model', cfg, error) from error
+
+
+def build_loop(runner: Runner, mode: str) -> None:
+    """Builds datasets, evaluators and loop of a mode ('train', 'val' or 'test') before mmengine does.
+
+    Raises:
+        UserError: The config cannot be built; the message says why.
+    """
+    try:
+        getattr(runner, f'{mode}_loop')
+    except Exception as error:
+        raise _build_error(f'datasets or loop for {mode}', runner.cfg, error) from error
+
+
+def _build_error(what: str, cfg: Config, error: Exception) -> UserError:
+    return UserError(
+        f'cannot build the {what} from {cfg.filename}: {summary(error)} ({TRACEBACK_SWITCH}=1 shows where)')
+
+
+def _use_cpus(cfg: Config) -> None:
+    """Without a GPU, mmengine would ask for NCCL, and for a CUDA device for each process."""
+    distributed.init_process_group('gloo')
+    wrapper = cfg.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)

@@ -1,0 +1,47 @@
+"""What hooks ask about a run."""
+
+from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from mmltm.errors import UserError
+
+
+def unwrapped_model(runner: Runner) -> nn.Module:
+    """The model without the wrapper of a distributed run."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def is_epoch_based(runner: Runner) -> bool:
+    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
+def iterations_per_pass(runner: Runner) -> int:
+    """Iterations in which the ranks together see as many images as the training set has."""
+    loader = runner.train_dataloader
+    batch = loader.batch_size or loader.batch_sampler.batch_size
+    return max(1, -(-len(loader.dataset) // (batch * runner.world_size)))
+
+
+def saves_after_iter(runner: Runner) -> bool:
+    """Whether a checkpoint hook is about to save in ``after_train_iter``, known on every rank beforehand."""
+    return any(
+        hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+        or hook.save_last and hook.is_last_train_iter(runner)
+        for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch)
+
+
+def require_unused_parameters(runner: Runner, reason: str) -> None:
+    """Refuse a distributed wrapper that waits for a gradient of every parameter.
+
+    Args:
+        runner (Runner): Of the run.
+        reason (str): Which parameters get no gradient, as the beginning of the message.
+
+    Raises:
+        UserError: It does wait.
+    """
+    if is_model_wrapper(runner.model) and not getattr(runner.model, 'find_unused_parameters', True):
+        raise UserError(f'{reason} get no gradient, for which data parallel training would wait: set '
+                        'find_unused_parameters=True at the top level of the config')

@@ -1,0 +1,54 @@
+"""Errors that a user can put right, said in one line.
+
+Tools raise :class:`UserError` and run their ``main`` through :func:`run`, which prints
+``error: ...`` on stderr and exits with status 1. Any other exception keeps its traceback, except the
+few that stand for broken input and reach us from within a data loader's worker.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+
+TRACEBACK_SWITCH = 'MMLTM_TRACEBACK'
+
+
+class UserError(Exception):
+    """A mistake in the input. The message names the offending path or value and the remedy."""
+
+
+def summary(error: BaseException) -> str:
+    """The exception's type and message in one line, for use within a :class:`UserError`.
+
+    Exceptions raised in a data loader's worker carry the worker's whole traceback in their message; only
+    its last line is kept.
+    """
+    text = str(error)
+    if 'DataLoader worker process' in text:
+        text = text.strip().splitlines()[-1].partition(': ')[2]
+    return f'{type(error).__name__}: {" ".join(text.split())}'
+
+
+def _unreadable_images(error: BaseException) -> str | None:
+    """The message for images that cannot be decoded, or None if ``error`` is about something else."""
+    named = re.findall(r'failed to load image: (.+)', str(error))  # by mmcv's LoadImageFromFile
+    if named:  # the last one: a worker's traceback quotes the source of the message, too
+        return f'cannot decode image {named[-1].strip()}: replace the file or take it off the annotations'
+    if 'Cannot find valid image after' in str(error):  # by mmengine's BaseDataset
+        return ('no image of the training set can be used (see the warnings above): check the files and '
+                'the training pipeline')
+    return None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls ``main``; user errors end the process with one line on stderr and status 1.
+
+    The environment variable ``MMLTM_TRACEBACK=1`` shows the traceback instead.
+    """
+    try:
+        main()
+    except Exception as error:
+        line = str(error) if isinstance(error, UserError) else _unreadable_images(error)
+        if line is None or os.environ.get(TRACEBACK_SWITCH) == '1':
+            raise
+        sys.exit(f'error: {" ".join(line.split())}')

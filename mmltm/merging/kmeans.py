@@ -1,0 +1,60 @@
+"""Masks that follow an image: soft k-means that begins at a mask which is the same for all images.
+
+Tokens z_i (N of them, compared in few channels) and a mask G (N, P) of one window, every column of which sums to 1. The
+centres are merged tokens, c = G^T z; every token then divides itself between the merged tokens,
+
+    A_ip = G_ip exp(affinity cos(z_i, c_p)) / sum over p' of the same,    G'_ip = A_ip / sum over i' of A_i'p,
+
+and again with A for the centres. G falls off with distance, so the grid stays, and with it what convolutions need, while
+neighbours that look alike go together, which no mask that is the same for all images can know.
+
+Source: super token sampling (Huang et al., "Vision Transformer with Super Token Sampling", CVPR 2023, arXiv 2211.11167,
+section 3.2), after soft superpixels (Jampani et al., "Superpixel Sampling Networks", ECCV 2018, arXiv 1807.10174). There
+9 super tokens are in reach of a token, all alike, and tokens are compared in all channels; here a learnt mask says how
+far which place is, and what tokens are compared by is learnt, too.
+"""
+
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Exponentials of twice this do not vanish beside each other.
+MAX_AFFINITY = 40.0
+_TINY = 1e-30
+
+
+def directions(channels: int, count: int, seed: int = 0) -> Tensor:
+    """Random orthogonal directions, (channels, count), of unit mean square: what tokens are compared by at first.
+
+    A random projection keeps angles well enough for it (Johnson and Lindenstrauss), and needs no data. At that size
+    directions turn at the learning rates of mask logits.
+    """
+    count = min(count, channels)
+    # A CPU generator cannot draw where torch.device('meta') makes the tensors.
+    with torch.device('cpu'):
+        found = torch.linalg.qr(torch.randn(channels, count, generator=torch.Generator().manual_seed(seed)))[0]
+        return found * channels ** 0.5
+
+
+def soft_kmeans(mask: Tensor, tokens: Tensor, steps: int, affinity: float) -> tuple[Tensor, Tensor]:
+    """The mask of each image, and the way back, from one for all.
+
+    The gradient reaches mask and tokens, centres taken as given.
+
+    Args:
+        mask (Tensor): G, (N, P), or one an image, (B, N, P); entries positive, every column sums to 1.
+        tokens (Tensor): (B, T, N, d), of T windows an image.
+        steps (int): How often tokens divide themselves.
+        affinity (float): Factor of the cosine similarity, in [0, 40].
+
+    Returns:
+        tuple[Tensor]: G' and A, each (B, T, N, P).
+    """
+    mask = mask[:, None] if mask.dim() == 3 else mask
+    unit, weights, shares = affinity * F.normalize(tokens, dim=-1), mask.clamp(min=_TINY).log(), mask
+    for _ in range(steps):
+        # Of sums: only where they point counts. A gradient through that would have no bound where tokens cancel out.
+        centres = F.normalize(shares.detach().mT @ tokens.detach(), dim=-1)
+        shares = (unit @ centres.mT + weights).softmax(-1)
+    return shares / shares.sum(-2, keepdim=True).clamp(min=_TINY), shares

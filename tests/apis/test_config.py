@@ -1,0 +1,71 @@
+"""Finding, reading and overriding configs of either family."""
+
+import pytest
+
+from mmltm.apis.config import find_config, load_config
+from mmltm.errors import UserError
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize('name, suggestion', [
+    ('configs/mask_rcnn_ltm_effvit_b1_1.py', 'configs/mask_rcnn_ltm_effvit_b1_1x.py'),
+    ('mask_rcnn_ltm_effvit_mini', 'mini/mask_rcnn_ltm_effvit_mini.py'),
+    ('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coc.py', 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'),
+    ('mmpretrain::resnet/resnet18_in1k.py', 'mmpretrain::resnet/resnet18_8xb32_in1k.py'),
+])
+def test_unknown_config_suggests_names(name, suggestion):
+    with pytest.raises(UserError, match='does not exist; did you mean') as error:
+        find_config(name)
+    assert suggestion in str(error.value)
+
+
+def test_unknown_config_and_package():
+    with pytest.raises(UserError, match='config zzz.py does not exist$'):
+        find_config('zzz.py')
+    with pytest.raises(UserError, match='no package nothing is installed'):
+        find_config('nothing::a/b.py')
+
+
+@pytest.mark.parametrize('text, message', [
+    ('a = (', 'cannot read config .* SyntaxError'),
+    ("_base_ = 'gone.py'", 'cannot read config .*gone.py'),
+    ('a = 1', 'has default_scope None; expected one of mmdet, mmpretrain'),
+    ("default_scope = 'mmseg'", "has default_scope 'mmseg'"),
+])
+def test_unusable_config(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load_config(write(tmp_path / 'c.py', text))
+
+
+def test_options_that_do_not_apply(tmp_path):
+    path = write(tmp_path / 'c.py', "default_scope = 'mmdet'\nmodel = dict(depth=18)")
+    with pytest.raises(UserError, match='cannot read config .*c.py'):
+        load_config(path, {'model.depth.x': 1})
+
+
+def test_config_lacks_what_is_needed(tmp_path):
+    path = write(tmp_path / 'c.py', "default_scope = 'mmdet'\nmodel = dict()\ntrain_cfg = None")
+    with pytest.raises(UserError, match='c.py has no train_dataloader, train_cfg$'):
+        load_config(path, needs=('model', 'train_dataloader', 'train_cfg'))
+
+
+def test_work_dir(tmp_path):
+    path = write(tmp_path / 'name.py', "default_scope = 'mmdet'")
+    assert load_config(path).work_dir == 'work_dirs/name'
+    assert load_config(path, {'work_dir': 'own'}).work_dir == 'own'
+    assert load_config(path, {'work_dir': 'own'}, work_dir='given').work_dir == 'given'
+
+
+def test_loader_defaults(tmp_path):
+    text = ("default_scope = '{}'\n"
+            "train_dataloader = dict(num_workers={}, persistent_workers=True, dataset=dict())")
+    loader = load_config(write(tmp_path / 'a.py', text.format('mmdet', 0))).train_dataloader
+    assert loader.persistent_workers is False  # PyTorch refuses them without workers
+    assert 'collate_fn' not in loader
+    loader = load_config(write(tmp_path / 'b.py', text.format('mmpretrain', 2))).train_dataloader
+    assert loader.persistent_workers is True
+    assert loader.collate_fn.type == 'default_collate'

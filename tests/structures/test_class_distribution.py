@@ -1,0 +1,39 @@
+"""Class distributions from the annotations of mmpretrain and mmdet."""
+
+import pytest
+import torch
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmpretrain.structures import DataSample
+from tests.engine.small_detectors import BOXES, LABELS, SHARES, bitmaps, detection, polygons
+
+from mmltm.structures.class_distribution import class_distribution
+
+
+@pytest.mark.parametrize('samples, expected', [
+    ([DataSample().set_gt_label(2), DataSample().set_gt_label(0)], [[0, 0, 1], [1, 0, 0]]),
+    ([DataSample().set_gt_label([0, 2]), DataSample().set_gt_label([])], [[0.5, 0, 0.5], [0, 0, 0]]),
+    ([DataSample().set_gt_label(1).set_gt_score(torch.tensor([0.3, 0.7, 0]))], [[0.3, 0.7, 0]]),
+    ([DataSample().set_gt_score(torch.tensor([1., 1, 0])), DataSample().set_gt_score(torch.zeros(3))],
+     [[0.5, 0.5, 0], [0, 0, 0]]),
+    ([detection()], [SHARES]),
+    ([detection(HorizontalBoxes(BOXES), crowd=False)], [SHARES]),
+    ([detection(masks=bitmaps())], [[0.25, 0, 0.75]]),
+    ([detection(masks=polygons())], [[0.25, 0, 0.75]]),
+    ([detection(), detection(BOXES[:0], LABELS[:0]), detection(BOXES[:1] * 0, LABELS[:1])],
+     [SHARES, [0] * 3, [0] * 3]),
+    ([detection(BOXES[:0], LABELS[:0], masks=BitmapMasks([], 64, 64))], [[0, 0, 0]]),
+])
+def test_class_distribution(samples, expected):
+    torch.testing.assert_close(class_distribution(samples, 3), torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize('samples, message', [
+    ([DataSample().set_gt_label(3)], 'class index 3 is outside the 3 classes'),
+    ([detection(labels=-LABELS)], 'class index -2 is outside the 3 classes'),
+    ([DataSample().set_gt_score(torch.ones(4))], 'gt_score over 4 classes, but statistics are kept of 3'),
+    ([DataSample()], 'no gt_score, gt_label or gt_instances in a DataSample'),
+    ([], 'without data samples'), (None, 'without data samples')])
+def test_bad_annotations_are_named(samples, message):
+    with pytest.raises(ValueError, match=message):
+        class_distribution(samples, 3)

@@ -1,6 +1,0 @@
-"""Makes the small runs of the engine's tests importable."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'engine'))

@@ -1,0 +1,118 @@
+"""Latency of all models that cells have led to, against the vanilla one, in one interleaved run."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmengine.model import BaseModel
+from mmengine.runner import Runner, find_latest_checkpoint
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from mmltm.apis.env_info import setting
+from mmltm.apis.profiling import network_call, time_interleaved
+from mmltm.apis.results import FOLDERS, load_result, save_result
+from mmltm.errors import UserError
+from mmltm.models.builder import load_model
+
+from .cell import Cell
+from .cell_config import cell_config
+from .measures import input_batches
+from .run_cell import work_dir_of
+from .run_cells import result_path
+
+#: Different batches that rounds take in turn: the time of mergers with thresholds differs from image to image.
+BATCHES = 4
+
+
+def measure_latency(cells: Sequence[Cell],
+                    out_dir: Path,
+                    data_root: str | None = None,
+                    batch_sizes: Sequence[int] = (1, 16),
+                    rounds: int = 20,
+                    warmup: int = 3) -> None:
+    """Time the models of cells that have a result, post-processing included, and write a latency file a config.
+
+    Cells whose models differ in weights alone and have equal operations share a model. Nothing is done for a config
+    whose file is there and is of the same models, batch sizes, rounds, machine and threads.
+
+    Args:
+        cells (Sequence[Cell]): With results; a vanilla one for every config.
+        out_dir (Path): Folder of results.
+        data_root (str, optional): Folder that every data set shall read from.
+        batch_sizes (Sequence[int]): Images of a batch. Defaults to 1 and 16.
+        rounds (int): That count. Defaults to 20.
+        warmup (int): Rounds before. Defaults to 3.
+
+    Raises:
+        UserError: A config has no vanilla cell, or weights of a cell are gone.
+    """
+    console = Console()
+    for config, of_config in itertools.groupby(sorted(cells, key=lambda cell: cell.config), lambda cell: cell.config):
+        groups = _groups(list(of_config), out_dir)
+        if groups[0][0].merger is not None:
+            raise UserError(f'no vanilla cell of {config}, with which the others could be compared')
+        result = dict(
+            kind='latency', config=groups[0][0].config_name, rounds=rounds, batch_sizes=list(batch_sizes),
+            setting=setting(), models=[dict(cells=[cell.key for cell in group]) for group in groups])
+        path = Path(out_dir) / FOLDERS['latency'] / f'{result["config"]}.json'
+        if path.is_file() and _signature(load_result(path)) == _signature(result):
+            console.print(f'latency of {result["config"]}: taken from {path.name}', highlight=False)
+            continue
+        models = [_load(min(group, key=lambda cell: cell.epochs), out_dir, data_root) for group in groups]
+        _time(models, Runner.build_dataloader(cell_config(groups[0][0], data_root).test_dataloader, seed=0), result,
+              rounds, warmup, console)
+        save_result(path, result)
+
+
+def _groups(cells: list[Cell], out_dir: Path) -> list[list[Cell]]:
+    """Cells whose models cost the same together, the vanilla ones first."""
+    groups: dict[tuple[str, float], list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.merger is not None):
+        result = load_result(result_path(cell, out_dir))
+        groups.setdefault((result['digest']['model'], round(result['gmacs'], 9)), []).append(cell)
+    return list(groups.values())
+
+
+def _signature(result: dict) -> tuple:
+    """What must agree for a run to be taken over."""
+    machine = [result['setting'][key] for key in ('hardware', 'threads', 'dtype', 'torch')]
+    return result['rounds'], result['batch_sizes'], machine, [model['cells'] for model in result['models']]
+
+
+def _load(cell: Cell, out_dir: Path, data_root: str | None) -> BaseModel:
+    checkpoint = cell.checkpoint
+    if cell.epochs:
+        work_dir = work_dir_of(cell, out_dir)
+        if not (work_dir / 'last_checkpoint').is_file():
+            raise UserError(f'the weights of {cell.key} are gone from {work_dir}, so its latency cannot be measured: '
+                            'remove its result to train it again')
+        checkpoint = find_latest_checkpoint(str(work_dir))
+    return load_model(cell_config(cell, data_root), checkpoint)
+
+
+def _time(models: list[BaseModel], loader, result: dict, rounds: int, warmup: int, console: Console) -> None:
+    """Fill in what takes time."""
+    for model in result['models']:
+        model['timings'] = []
+    with Progress(console=console, transient=True) as progress:
+        for batch_size in result['batch_sizes']:
+            batches = input_batches(loader, models[0], batch_size, BATCHES)
+            result.setdefault('shape', list(batches[0].shape[-2:]))
+            task = progress.add_task(f'latency, batch {batch_size}', total=rounds + warmup)
+            timings = time_interleaved(
+                [_in_turn(model, batches) for model in models], rounds, warmup, batches[0].device,
+                lambda task=task: progress.advance(task))
+            for model, timing in zip(result['models'], timings):
+                ratio = timing.ratio_to(timings[0])
+                model['timings'].append(dict(
+                    batch_size=batch_size, median_ms=1e3 * timing.median,
+                    quartiles_ms=[1e3 * value for value in timing.quartiles],
+                    ratio=ratio.median, ratio_quartiles=list(ratio.quartiles)))
+
+
+def _in_turn(model: BaseModel, batches: list[Tensor]) -> Callable[[], object]:
+    """A call that sees the next batch every time, as those of the other models do."""
+    calls = itertools.cycle([network_call(model, batch, predict=True) for batch in batches])
+    return lambda: next(calls)()

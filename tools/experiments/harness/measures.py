@@ -1,0 +1,77 @@
+"""What is measured of a model beside its metrics: operations, memory, information bottleneck."""
+
+from collections.abc import Callable
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmltm.apis.memory import peak_bytes
+from mmltm.apis.profiling import count_macs, network_call
+from mmltm.errors import UserError, summary
+from mmltm.evaluation import IBMetric, measure_together
+from mmltm.merging.sequences import SequenceMerger
+
+#: Images over which operations are averaged: those of mergers with thresholds differ from image to image.
+MAC_IMAGES = 8
+
+
+def input_batches(loader: DataLoader, model: BaseModel, batch_size: int, count: int) -> list[Tensor]:
+    """Preprocessed batches of a data set's images, (B, 3, H, W) each, spread evenly over it.
+
+    Args:
+        loader (DataLoader): Whose data set and way to make a batch of samples.
+        model (BaseModel): With the preprocessor, on whose device they will be.
+        batch_size (int): B.
+        count (int): Number of batches.
+    """
+    size, wanted = len(loader.dataset), batch_size * count
+    indices = [index * size // wanted for index in range(wanted)]
+    batches = []
+    for start in range(0, wanted, batch_size):
+        samples = [loader.dataset[index] for index in indices[start:start + batch_size]]
+        batches.append(model.data_preprocessor(loader.collate_fn(samples), False)['inputs'])
+    return batches
+
+
+def mean_gmacs(model: BaseModel, loader: DataLoader) -> float:
+    """1e9 multiply-accumulates an image, mean over some."""
+    images = input_batches(loader, model, 1, min(MAC_IMAGES, len(loader.dataset)))
+    return sum(count_macs(model, network_call(model, image))[''] for image in images) / len(images) / 1e9
+
+
+@torch.no_grad()
+def peak_memory(model: BaseModel, loader: DataLoader, batch_size: int) -> dict[str, object]:
+    """Memory of a forward pass, see the schema of results."""
+    inputs, = input_batches(loader, model, batch_size, 1)
+    call = network_call(model, inputs)
+    call()  # makes constant masks, which stay
+    kind = 'cuda_max_memory_allocated' if inputs.is_cuda else 'tensors'
+    return dict(bytes=peak_bytes(call, inputs.device), batch_size=batch_size, kind=kind)
+
+
+def bottleneck(model: BaseModel, loader: DataLoader, tick: Callable[[], None] | None = None) -> dict[str, dict]:
+    """IB loss and bound of every layer over a data set, in two passes.
+
+    Args:
+        model (BaseModel): On its device.
+        loader (DataLoader): Labelled images.
+        tick (Callable, optional): Called for every batch.
+
+    Returns:
+        dict: ``layers``, but for mergers that keep no grid, and ``restored``, see the schema of results; or
+        ``error``, one line, where the model's layers cannot be measured.
+    """
+    metrics = dict(layers=IBMetric(), restored=IBMetric(restored=True))
+    if any(isinstance(module, SequenceMerger) for module in model.modules()):
+        del metrics['layers']  # merged tokens of different images mean different things
+    for metric in metrics.values():
+        metric.dataset_meta = loader.dataset.metainfo
+    handle = model.register_forward_hook(lambda *_: tick() if tick else None)
+    try:
+        return dict(zip(metrics, measure_together(list(metrics.values()), model, loader)))
+    except (UserError, ValueError, RuntimeError) as error:
+        return dict(error=summary(error))
+    finally:
+        handle.remove()

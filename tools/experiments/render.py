@@ -1,0 +1,54 @@
+"""Writes the tables of README.md and results/README.md, and the model index, from the files in results/."""
+
+from pathlib import Path
+
+import mmltm
+from harness.blocks import block
+from harness.markdown import fill
+from harness.metafiles import metafiles
+from mmltm.apis.cli import make_parser
+from mmltm.errors import UserError, run
+
+EXAMPLES = """examples:
+  python tools/experiments/render.py            # after a measurement
+  python tools/experiments/render.py --check    # exits with 1 if anything is stale, and writes nothing
+
+A page says where a table goes by <!-- results:NAME --> and <!-- /results:NAME -->; NAME.json in results/ fills it.
+model-index.yml and configs/metafile_*.yml are written whole. No number of them is typed.
+"""
+
+ROOT = Path(mmltm.__file__).parents[1]
+PAGES = ('README.md', 'results/README.md')
+
+
+def parse_args():
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument('--check', action='store_true', help='only say what is stale')
+    return parser.parse_args()
+
+
+def rendered():
+    """Path and content of every file that is written here."""
+    results = ROOT / 'results'
+    for page in PAGES:
+        try:
+            yield ROOT / page, fill((ROOT / page).read_text(), lambda name: block(name, results, ROOT / page))
+        except ValueError as error:
+            raise UserError(f'{page}: {error}') from error
+    for name, text in metafiles(ROOT).items():
+        yield ROOT / name, text
+
+
+def main():
+    args = parse_args()
+    stale = [(path, text) for path, text in rendered() if not path.exists() or path.read_text() != text]
+    if args.check and stale:
+        names = ', '.join(str(path.relative_to(ROOT)) for path, _ in stale)
+        raise UserError(f'stale: {names}; run python tools/experiments/render.py')
+    for path, text in stale:
+        path.write_text(text)
+        print(f'wrote {path.relative_to(ROOT)}')
+
+
+if __name__ == '__main__':
+    run(main)
