@@ -1,5 +1,7 @@
 """Transfer and LoRA configs: what they start from, what learns, and what a checkpoint holds, on a very small ViT."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from mmltm.merging import LTM
 from mmltm.models.checkpoints import check_trained
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48)
-TRANSFER = ('vit_s_transfer_custom', 'ltm_vit_s_transfer_custom', 'ltm_vit_b_lora_custom')
+CUSTOM = sorted(path.stem for path in (Path(__file__).parents[2] / 'configs/custom').glob('*.py'))
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -58,7 +60,7 @@ def small(name, root, pretrained, data=None):
         'train_dataloader.num_workers': 0, 'val_dataloader.num_workers': 0}
     if name.startswith('ltm'):
         options[f'{prefix}.merger.num_classes'] = 2
-    cfg = load_config(str(root / 'configs' / f'{name}.py'), options, data_root=data and str(data))
+    cfg = load_config(str(root / 'configs/custom' / f'{name}.py'), options, data_root=data and str(data))
     backbone = cfg.model.backbone.module if lora else cfg.model.backbone
     backbone.arch = ARCH
     cfg.model.head.in_channels = 24
@@ -70,7 +72,7 @@ def vit(model):
     return getattr(model.backbone, 'module', model.backbone)
 
 
-@pytest.mark.parametrize('name', TRANSFER)
+@pytest.mark.parametrize('name', CUSTOM)
 def test_starts_from_the_weights_without_their_head(name, root, pretrained):
     model = MODELS.build(small(name, root, pretrained).model)
     model.init_weights()

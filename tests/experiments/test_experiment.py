@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cell_config import cell_config
-from harness.experiment import read_experiment, save_experiment, saved_experiment
+from harness.experiment import config_path, read_experiment, save_experiment, saved_experiment
 from mmltm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +70,12 @@ def test_plot_of_nothing(file):
         read_experiment(file, 'vanilla.pth')
 
 
+def test_config_in_no_folder(file):
+    file.write_text(FILE.replace("config = 'ltm", "config = 'no"))
+    with pytest.raises(UserError, match='0 configs below configs are called no_efficientvit_b0'):
+        read_experiment(file, 'vanilla.pth')
+
+
 def test_from_scratch_vanilla_trains_like_all_others(file):
     scratch = FILE.replace("vanilla = 'efficientvit_b0_imagenette128'\n", '')
     file.write_text(scratch)
@@ -96,7 +102,7 @@ def test_what_is_kept_beside_the_cells(file, tmp_path):
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_experiments_of_the_project(path):
     experiment = read_experiment(path, 'vanilla.pth')
-    assert all((ROOT / 'configs' / f'{config}.py').exists() for config in experiment.vanilla)
+    assert all(config_path(config, ROOT / 'configs').exists() for config in experiment.vanilla)
     keys = [cell.key for cell in experiment.cells]
     assert len(set(keys)) == len(keys)
     for cell in experiment.cells:

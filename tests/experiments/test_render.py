@@ -38,4 +38,4 @@ def test_model_index(root):
             assert (root / model['Config']).stem == model['Name'] and (root / model['Config']).is_file()
             assert model['In Collection'] in collections and model['Results']
             assert model['Metadata'].get('FLOPs', 1) > 0
-    assert sorted(names) == sorted(path.stem for path in (root / 'configs').glob('*.py'))
+    assert sorted(names) == sorted(path.stem for path in (root / 'configs').rglob('*.py') if '_base_' not in path.parts)

@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   python tools/analysis_tools/benchmark.py configs/ssdlite_ltm_*_200e.py --scope network backbone \\
       --shape 320 320 --shape 800 1344 --batch-size 1 --out results/detectors.json
   # mergers side by side, at the config's ratio
-  python tools/analysis_tools/benchmark.py configs/ltm_vit_s_300e_in1k.py --mergers LTM ToMe ToFu --scope backbone
+  python tools/analysis_tools/benchmark.py configs/imagenet/ltm_vit_s_300e_in1k.py --mergers LTM ToMe ToFu --scope backbone
   # bfloat16 or float16 on a GPU
   python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344 --device cuda --amp
 

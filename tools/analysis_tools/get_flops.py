@@ -16,8 +16,8 @@ EXAMPLES = """examples:
   python tools/analysis_tools/get_flops.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344
   python tools/analysis_tools/get_flops.py mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py --depth 1
   # several models or ratios, or into a file: one line each, beside the vanilla twin
-  python tools/analysis_tools/get_flops.py configs/ltm_*_300e_in1k.py --out results/macs_classifiers.json
-  python tools/analysis_tools/get_flops.py configs/ltm_vit_b_300e_in1k.py --ratio 0.95 0.7 0.4
+  python tools/analysis_tools/get_flops.py configs/imagenet/ltm_*_300e_in1k.py --out results/macs_classifiers.json
+  python tools/analysis_tools/get_flops.py configs/imagenet/ltm_vit_b_300e_in1k.py --ratio 0.95 0.7 0.4
 
 One multiplication and one addition are one multiply-accumulate (MAC); many papers say FLOPs for it. Convolutions and
 matrix products count, those of attention included; element-wise work, normalisation and pooling do not. A two-stage

@@ -17,12 +17,12 @@ from mmltm.models import TOKEN_MERGERS
 
 EXAMPLES = """examples:
   # all mergers off the shelf and, those that learn, after 1 and 5 epochs of masks-only training
-  python tools/experiments/compare_mergers.py configs/ltm_mobilevit_xxs_finetune_imagenette128.py \\
+  python tools/experiments/compare_mergers.py configs/imagenette/ltm_mobilevit_xxs_finetune_imagenette128.py \\
       --checkpoint work_dirs/mobilevit_xxs_imagenette128/epoch_30.pth --data-root data/imagenette128 \\
       --epochs 0 1 5 --ratios 0.7 0.5 --ib --out-dir work_dirs/comparison
 
   # from scratch, all weights learn, because this config has no MaskTuningHook
-  python tools/experiments/compare_mergers.py configs/ltm_mobilevit_xxs_imagenette128.py \\
+  python tools/experiments/compare_mergers.py configs/imagenette/ltm_mobilevit_xxs_imagenette128.py \\
       --data-root data/imagenette128 --mergers LTM ToMe AvgPool --ratios 0.7 --epochs 30 --seeds 0 1 2 \\
       --out-dir work_dirs/from_scratch
 

@@ -29,11 +29,11 @@ from mmltm.visualization.figures import depth_colors, new_figure
 from mmltm.visualization.ib_curves import TITLES, plot_over_layers, position, ticks_for
 
 EXAMPLES = """examples:
-  python tools/experiments/ib_report.py configs/ltm_vit_t_p8_imagenette128.py epoch_10.pth epoch_30.pth \\
+  python tools/experiments/ib_report.py configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_10.pth epoch_30.pth \\
       --labels "10 epochs" "30 epochs" --vanilla vanilla.pth --out-dir work_dirs/ib
 
   # on the training images, 2000 of them spread evenly, with the paper's inverse temperature
-  python tools/experiments/ib_report.py configs/ltm_vit_t_p8_imagenette128.py epoch_30.pth --split train \\
+  python tools/experiments/ib_report.py configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_30.pth --split train \\
       --max-images 2000 --metric-options beta=1 --out-dir work_dirs/ib_train
 
 Writes ib.png, ib.json, ib.csv and ib.md. A run takes over what ib.json already holds for the same checkpoint, model,

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import mmltm
 from harness.claims import claims_table
-from harness.experiment import read_experiment, save_experiment
+from harness.experiment import config_path, read_experiment, save_experiment
 from harness.latency import measure_latency
 from harness.report import NAME, write_report
 from harness.run_cells import run_cells
@@ -58,7 +58,8 @@ def vanilla_checkpoint(configs, data_root):
     last = work_dir / 'trained'
     if not last.exists():
         start = vanilla_checkpoint(earlier, data_root)
-        command = [sys.executable, ROOT / 'tools/train.py', ROOT / f'configs/{config}.py', '--work-dir', work_dir]
+        path = config_path(config, ROOT / 'configs')
+        command = [sys.executable, ROOT / 'tools/train.py', path, '--work-dir', work_dir]
         command += ['--data-root', data_root] if data_root else []
         command += ['--cfg-options', f'load_from={start}'] if start else []
         if (work_dir / 'last_checkpoint').exists():
@@ -76,7 +77,7 @@ def main():
             print(path.stem, '\n   ', path.read_text().split('"""')[1].strip().replace('\n', '\n    '))
         return
     path = EXPERIMENTS / f'{args.experiment}.py'
-    vanilla = read_experiment(path).vanilla
+    vanilla = read_experiment(path, configs=ROOT / 'configs').vanilla
     if args.checkpoint and not vanilla:
         raise UserError(f'{args.experiment} trains from scratch: leave out --checkpoint')
     experiment = read_experiment(

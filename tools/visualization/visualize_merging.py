@@ -21,16 +21,16 @@ from mmltm.visualization.inputs import load_image, to_picture
 
 EXAMPLES = """examples:
   # all blocks, a column each, with the most representative token of each
-  python tools/visualization/visualize_merging.py dog.jpg configs/ltm_vit_t_p8_imagenette128.py epoch_30.pth \\
+  python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_30.pth \\
       --out-dir pictures
 
   # what happens to one place of the image, and which tokens go together; before and after training
-  python tools/visualization/visualize_merging.py dog.jpg configs/ltm_vit_t_p8_imagenette128.py \\
-      --compare configs/ltm_vit_t_p8_imagenette128.py epoch_30.pth --labels untrained trained \\
+  python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py \\
+      --compare configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_30.pth --labels untrained trained \\
       --point 0.5 0.4 --groups --out-dir pictures
 
   # one token of one block, by its row and column
-  python tools/visualization/visualize_merging.py dog.jpg configs/ltm_vit_t_p8_imagenette128.py epoch_30.pth \\
+  python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_30.pth \\
       --block 3 --token 2 5 --out-dir pictures
 
 Weights lead from the full grid of a stage to the target token, through all merges of the stage so far; outlined are

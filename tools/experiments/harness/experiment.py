@@ -60,10 +60,11 @@ def read_experiment(path: Path, checkpoint: str | None = None, configs: Path = P
         configs (Path): Folder of the configs. Defaults to that below the current folder.
 
     Raises:
-        UserError: A claim or ``plot`` is about no method, or a method without a checkpoint is not trained.
+        UserError: There is no such config, a claim or ``plot`` is about no method, or a method without a checkpoint is
+            not trained.
     """
     said = Config.fromfile(str(path)).to_dict()
-    common = dict(config=str(configs / f"{said['config']}.py"), checkpoint=checkpoint)
+    common = dict(config=str(config_path(said['config'], configs)), checkpoint=checkpoint)
     shared, methods, vanilla = said.get('overrides', {}), said['methods'], said.get('vanilla', [])
     trainings = [(0, 0)] if vanilla else dict.fromkeys(itertools.chain(*map(_trainings, methods)))
     cells = [Cell(**common, epochs=epochs, seed=seed, overrides=shared) for epochs, seed in trainings]
@@ -83,6 +84,18 @@ def read_experiment(path: Path, checkpoint: str | None = None, configs: Path = P
     title = path.read_text().split('"""')[1].splitlines()[0]
     return Experiment(path.stem, title, [vanilla] if isinstance(vanilla, str) else list(vanilla), cells, claims,
                       said.get('metric'), tuple(said.get('batch_sizes', (1, 16))), list(said.get('plot', [])))
+
+
+def config_path(name: str, configs: Path) -> Path:
+    """The one config of a name, without suffix, in whichever folder below ``configs``.
+
+    Raises:
+        UserError: There is none or more than one.
+    """
+    found = sorted(configs.rglob(f'{name}.py'))
+    if len(found) != 1:
+        raise UserError(f'{len(found)} configs below {configs} are called {name}.py; name one that exists')
+    return found[0]
 
 
 def _mergers(method: dict) -> list[tuple[dict, float]]:

@@ -20,7 +20,7 @@ _PAPER = dict(URL='https://arxiv.org/abs/2407.15219',
               Title='Efficient Visual Transformer by Learnable Token Merging')
 _NAMES = dict(mobilevit='MobileViT', efficientvit='EfficientViT', vit='ViT', swin='Swin')
 _TASKS = dict(mask_rcnn=('Object Detection', 'Instance Segmentation'), ssdlite=('Object Detection', ))
-_DATA = dict(in1k='ImageNet-1k', imagenette128='Imagenette', custom='Custom')
+_DATA = dict(in1k='ImageNet-1k', imagenette128='Imagenette', custom='Custom', mini='Mini COCO')
 _METRICS = {'accuracy/top1': 'Top 1 Accuracy', 'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
 _HEADER = '# Written by tools/experiments/render.py from configs/ and results/: do not edit.\n'
 
@@ -35,11 +35,17 @@ def metafiles(root: Path) -> dict[str, str]:
     paper = Paper(root / 'results' / 'paper.json')
     scores = [row for folder in sorted((root / 'results').iterdir()) if folder.is_dir() for row in make_rows(folder)]
     models: dict[str, list[dict]] = {name: [] for name in _NAMES}
-    for path in sorted((root / 'configs').glob('*.py')):
-        models[family(path.stem)].append(_model(path, rows, scores, paper))
+    for path in config_files(root / 'configs'):
+        models[family(path.stem)].append(
+            _model(path.stem, str(path.relative_to(root)), rows, scores, paper))
     files = {f'configs/metafile_{name}.yml': _HEADER + _dump(dict(Collections=[_collection(name)], Models=entries))
              for name, entries in models.items()}
     return {'model-index.yml': _HEADER + _dump(dict(Import=list(files))), **files}
+
+
+def config_files(folder: Path) -> list[Path]:
+    """Every config below a folder but those that only others build on, by name."""
+    return sorted((path for path in folder.rglob('*.py') if '_base_' not in path.parts), key=lambda path: path.name)
 
 
 def macs_rows(folder: Path) -> list[dict]:
@@ -60,8 +66,7 @@ def _collection(name: str) -> dict:
         Paper=_PAPER, README='README.md')
 
 
-def _model(path: Path, rows: list[dict], scores: list[dict], paper: Paper) -> dict:
-    config = path.stem
+def _model(config: str, path: str, rows: list[dict], scores: list[dict], paper: Paper) -> dict:
     row = _cost(config, rows)
     metrics = _metrics(config, row and row['ratio'], scores)
     data = next((name for key, name in _DATA.items() if key in config), 'COCO')
@@ -70,7 +75,7 @@ def _model(path: Path, rows: list[dict], scores: list[dict], paper: Paper) -> di
     if row is not None:
         metadata.update({'FLOPs': round(row['gmacs'] * 1e9), 'Parameters': round(row['parameters_m'] * 1e6),
                          'Input Size': '{} x {}'.format(*row['shape'])})
-    model = {'Name': config, 'In Collection': f'LTM-{_NAMES[family(config)]}', 'Config': f'configs/{path.name}',
+    model = {'Name': config, 'In Collection': f'LTM-{_NAMES[family(config)]}', 'Config': path,
              'Metadata': metadata, 'Results': [dict(Task=task, Dataset=data, Metrics=metrics) for task in tasks]}
     reported = row and _reported(config, row, paper)
     if reported:

@@ -1,0 +1,20 @@
+"""Learnable token merging at ratio 0.7 for a trained ViT-B, masks only, on ImageNet-1k at 224 pixels.
+
+    bash tools/dist_train.sh configs/imagenet/ltm_vit_b_finetune_in1k.py 8 [--data-root DIR] [--amp]
+
+25 epochs; 1, 5, 10 or 50 by --cfg-options train_cfg.max_epochs=5. Learning rate 0.01 for a total batch of 1024.
+"""
+
+_base_ = [
+    '../_base_/models/vit_b.py',
+    '../_base_/datasets/in1k.py',
+    '../_base_/schedules/masks_only.py',
+]
+
+# Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
+load_from = ('https://mmassets.onedl.ai/mmclassification/v0/deit/'
+             'deit-base_3rdparty_pt-16xb64_in1k_20211124-6f40c188.pth')
+model = dict(
+    backbone=dict(
+        type='mmltm.LTMVisionTransformer',
+        merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0., prior='partition')))

@@ -1,0 +1,22 @@
+"""Learnable token merging for a trained Swin-T with windows of 4 tokens, masks only, on Imagenette at 128 pixels.
+
+    python tools/train.py configs/imagenette/swin_t_imagenette128.py --data-root DIR
+    python tools/train.py configs/imagenette/ltm_swin_t_finetune_imagenette128.py --data-root DIR
+
+5 epochs; another number by --cfg-options train_cfg.max_epochs=1. Learning rate 0.05 for a total batch of 64.
+"""
+
+_base_ = [
+    '../_base_/models/swin_t.py',
+    '../_base_/datasets/imagenette128.py',
+    '../_base_/schedules/masks_only_imagenette.py',
+]
+
+# The vanilla twin's checkpoint; another one by --cfg-options load_from=PATH.
+load_from = 'work_dirs/swin_t_imagenette128/epoch_30.pth'
+model = dict(
+    backbone=dict(
+        type='mmltm.LTMSwin',
+        window_size=4,
+        merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),
+    head=dict(num_classes=10))
