@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import mmltm  # noqa: F401, I001  (before mmdet, for its stand-in for mmcv's compiled operators)
 import pytest
 from hypothesis import settings
+
+import mmltm  # noqa: F401, I001  (before mmdet, for its stand-in for mmcv's compiled operators)
 
 # Timings say nothing on a shared machine; the examples are the same in every run.
 settings.register_profile('mmltm', deadline=None, derandomize=True)

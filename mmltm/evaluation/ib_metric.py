@@ -4,7 +4,7 @@ Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,12 @@ from mmltm.errors import UserError
 from mmltm.ib import BottleneckSums, ClassCentroids
 from mmltm.ib.assignment import conditional_from_joint
 from mmltm.ib.ranks import sum_over_ranks
+from mmltm.merging.base import Merger
+from mmltm.merging.trace import MergeCall, MergeTrace
 from mmltm.registry import METRICS
 from mmltm.structures.class_distribution import class_distribution
 
-from .layers import find_layers, layer_tokens
-from .way_back import WayBack
+from .layers import block_tokens, find_layers, merger_tokens
 
 #: From the name of each layer, below ``backbone.``, to its values by the names of :meth:`IBMetric.evaluate`.
 LayerValues = dict[str, dict[str, float]]
@@ -91,7 +92,7 @@ class IBMetric(BaseMetric):
         self.stat_dim, self.input_dim = stat_dim, input_dim
         self._layers: dict[str, _Layer] = {}
         self._handles: list = []
-        self._way_back = WayBack()
+        self._trace: MergeTrace | None = None
         self._targets: Tensor | None = None
         self._first = True
         self._seen = self._size = 0
@@ -164,16 +165,20 @@ class IBMetric(BaseMetric):
             modules = find_layers(model, self.pattern)
         except ValueError as error:
             raise UserError(f'IBMetric: {error}') from error
-        self._handles = [model.register_forward_pre_hook(before, with_kwargs=True), *self._way_back.follow(model)]
-        for name, module in modules.items():
-            take = partial(self._take_tokens, name)
-            self._handles.append(module.register_forward_hook(take, with_kwargs=True))
+        self._handles = [model.register_forward_pre_hook(before, with_kwargs=True)]
+        mergers = {name for name, module in modules.items() if isinstance(module, Merger)}
+        self._trace = MergeTrace(model, lambda call: self._take_merge(call) if call.name in mergers else None, track=True)
+        self._trace.start()
+        for name in modules.keys() - mergers:
+            self._handles.append(modules[name].register_forward_hook(partial(self._take_block, name), with_kwargs=True))
 
     def forget(self) -> None:
         """Leave the model as it was, and begin anew."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._layers, self._targets, self._way_back = [], {}, None, WayBack()
+        if self._trace is not None:
+            self._trace.stop()
+        self._handles, self._layers, self._targets, self._trace = [], {}, None, None
         self._first, self._seen = True, 0
 
     def _take_targets(self, data_samples: list | None) -> None:
@@ -186,10 +191,15 @@ class IBMetric(BaseMetric):
         self._targets[batch * get_world_size() + get_rank() >= self._size] = 0
         self._seen += len(self._targets)
 
-    def _take_tokens(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+    def _take_merge(self, call: MergeCall) -> None:
+        self._take(call.name, lambda batch: merger_tokens(call, batch, self.window, self.restored))
+
+    def _take_block(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        self._take(name, lambda batch: (block_tokens(kwargs, output, batch, self.window), ) * 2)
+
+    def _take(self, name: str, tokens_of: Callable[[int], tuple[Tensor, Tensor]]) -> None:
         try:
-            tokens, merged = layer_tokens(
-                module, args, kwargs, output, len(self._targets), self.window, self._way_back, self.restored)
+            tokens, merged = tokens_of(len(self._targets))
         except ValueError as error:
             raise UserError(f'IBMetric: {name}: {error}') from error
         if name not in self._layers:

@@ -1,14 +1,20 @@
-"""The layers of a backbone whose tokens are measured, with any merger or with none."""
+"""The layers of a backbone whose tokens are measured, with any merger or with none.
 
+Tokens of merging blocks can be brought back to the full grid of their stage, where those of all mergers can be compared:
+what leaves a merger that keeps no grid does not mean the same in every image; its copies in all the places that went
+into it do. Of mergers that keep a grid the way back of their operators does the same.
+"""
+
+import math
 import re
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmltm.merging.ltm import window_tokens
-from mmltm.merging.sequences import Detour
-
-from .way_back import WayBack, is_merger, keeps_grid, sequence_map
+from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
+from mmltm.merging.sequences import SequenceMerger
+from mmltm.merging.trace import MergeCall, mergers_of
 
 #: Types of modules by which a vanilla block's tokens are known, at the place where a merger would take them:
 #: MLPs of transformers, called with the tokens as ``identity``, and attentions that return them, shortcut
@@ -34,32 +40,38 @@ def find_layers(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Mo
         if not found:
             raise ValueError(f'no module has a name like {pattern!r}')
         return found
-    # What merges behind a detour is called once a window, and only the detour knows the map.
-    found = {name: module for name, module in modules.items()
-             if is_merger(module) and not isinstance(modules.get(name.rpartition('.')[0]), Detour)}
-    found = found or {name: module for name, module in modules.items()
-                      if type(module).__name__ in BLOCKS and name.startswith('backbone.')}
+    found = {**mergers_of(model)} or {name: module for name, module in modules.items()
+                                      if type(module).__name__ in BLOCKS and name.startswith('backbone.')}
     if not found:
         raise ValueError(f'no token merger, and no module of the types {", ".join(BLOCKS)} in the backbone: '
                          'name modules that return tokens by a regular expression, the option `layers`')
     return found
 
 
-def layer_tokens(module: nn.Module, args: tuple, kwargs: dict, output: Any, batch: int, window: int,
-                 way_back: WayBack, restored: bool = False) -> tuple[Tensor, Tensor]:
-    """Tokens of a layer before and after merging, as means over all windows of the map.
+def block_tokens(kwargs: dict, output: Any, batch: int, window: int) -> Tensor:
+    """Tokens of a module that merges nothing, (B, N, D), as means over all windows of the map.
 
     Args:
-        module (nn.Module): A merger; or a module that merges nothing and is called with tokens as ``identity`` or
-            returns them, (B, C, H, W) or (B, N, C).
-        args (tuple): Of its call.
-        kwargs (dict): Of its call.
-        output: Of its call.
+        kwargs (dict): Of its call; tokens are ``identity`` where there is one, else what the module returns.
+        output: Of its call, (B, C, H, W) or (B, N, C).
         batch (int): B. Sequences may come in groups, (B A, N, C), whose channels are one token's (MobileViT).
-        window (int): Side of the window for modules that have none of their own.
-        way_back (WayBack): Of the model.
-        restored (bool): Bring the tokens of every merger back to the full grid, in windows of side ``window``, not
-            only those of mergers that keep no grid. Defaults to False.
+        window (int): Side of the window.
+
+    Raises:
+        ValueError: A sequence that is no square grid.
+    """
+    return window_tokens(sequence_map(kwargs.get('identity', output), batch), (window, window))
+
+
+def merger_tokens(call: MergeCall, batch: int, window: int, restored: bool = False) -> tuple[Tensor, Tensor]:
+    """Tokens before and after a merger, as means over all windows of the map.
+
+    Args:
+        call (MergeCall): Of the merger.
+        batch (int): B.
+        window (int): Side of the window where tokens are brought back.
+        restored (bool): Bring the tokens of every merger back to the full grid, not only those of mergers that keep no
+            grid. Defaults to False.
 
     Returns:
         tuple[Tensor]: X (B, N, D) and X~ (B, P, D), float32; P = N where tokens are brought back.
@@ -67,13 +79,79 @@ def layer_tokens(module: nn.Module, args: tuple, kwargs: dict, output: Any, batc
     Raises:
         ValueError: A sequence that is no square grid.
     """
-    source, target = (getattr(module, name, (window, window)) for name in ('source', 'target'))
-    if not is_merger(module):
-        tokens = window_tokens(sequence_map(kwargs.get('identity', output), batch), source)
-        return tokens, tokens
-    if restored or not keeps_grid(module):
-        before, after = way_back.maps(module, args, output, batch)
+    if restored or not call.merger.keeps_grid:
+        before, after = maps_there_and_back(call, batch)
         return window_tokens(before, (window, window)), window_tokens(after, (window, window))
-    full, operator = args[0], output[0]
-    tokens = window_tokens(full, source)
-    return tokens, tokens if operator is None else window_tokens(operator.merge(full), target)
+    full, operator = call.arguments['x'], call.output[0]
+    tokens = window_tokens(full, call.merger.source)
+    return tokens, tokens if operator is None else window_tokens(operator.merge(full), call.merger.target)
+
+
+def maps_there_and_back(call: MergeCall, batch: int) -> tuple[Tensor, Tensor]:
+    """What entered a merger and what left it, on the full grid.
+
+    Tokens that a merger has dropped are there as they were when they left, as the backbones return them.
+
+    Args:
+        call (MergeCall): Of the merger, tracked where it keeps no grid.
+        batch (int): B.
+
+    Returns:
+        tuple[Tensor]: Two maps, (B, ..., C, H, W).
+
+    Raises:
+        ValueError: The tokens of a sequence are no square grid.
+    """
+    if isinstance(call.merger, SequenceMerger):
+        (merged, after), tokens, history = call.output, call.arguments['tokens'], call.arguments['history']
+        return sequence_map(history.restore(tokens), batch), sequence_map(after.restore(merged), batch)
+    x, operator = call.arguments['x'], call.output[0]
+    back = x
+    if operator is not None:
+        # Detours are for sequences, whose channels come last in memory.
+        tokens = operator.detour(map_to_tokens(x.flatten(0, -4)).contiguous(), lambda merged: merged)
+        back = tokens_to_map(tokens, x.shape[-2:]).unflatten(0, x.shape[:-3])
+    for earlier in reversed(call.before):
+        x, back = earlier.unmerge(x), earlier.unmerge(back)
+    return x, back
+
+
+def sequence_map(tokens: Tensor, batch: int) -> Tensor:
+    """Tokens as a map, (B, ..., C, H, W); what is one is returned as it is.
+
+    Args:
+        tokens (Tensor): (B A, N, C), A sequences an image, of a square grid and up to two class tokens before it.
+        batch (int): B.
+
+    Raises:
+        ValueError: The tokens are no square grid.
+    """
+    if tokens.ndim == 4:
+        return tokens
+    count = tokens.shape[1]
+    side = math.isqrt(count)
+    if count - side**2 > 2:
+        raise ValueError(f'{count} tokens are no square grid: evaluate on square images')
+    maps = tokens[:, count - side**2:].mT.unflatten(2, (side, side))
+    return maps.unflatten(0, (batch, -1))
+
+
+def window_tokens(x: Tensor, window: Grid) -> Tensor:
+    """Tokens of the mean of all whole windows of a map; a smaller map is resized to one window.
+
+    Args:
+        x (Tensor): (B, ..., C, H, W).
+        window (tuple): (h, w).
+
+    Returns:
+        Tensor: (B, h w, D), float32, D all channels of all ``...``.
+    """
+    (h, w), (height, width) = window, x.shape[-2:]
+    x = x.float()
+    if height < h or width < w:
+        size = (max(height, h), max(width, w))
+        maps = F.interpolate(x.flatten(0, -4), size=size, mode='bilinear', align_corners=False)
+        x, (height, width) = maps.unflatten(0, x.shape[:-3]), size
+    rows, cols = height // h, width // w
+    x = x[..., :rows * h, :cols * w].unflatten(-1, (cols, w)).unflatten(-3, (rows, h))
+    return x.mean((-4, -2)).flatten(1, -3).flatten(2).mT

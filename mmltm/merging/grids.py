@@ -197,3 +197,13 @@ def resample_mask(mask: Tensor, source: Grid, target: Grid, new_source: Grid, ne
     out = out.reshape(-1, p, new_n).mT.reshape(-1, new_n, *target)
     out = F.interpolate(out, size=new_target, mode='bilinear', align_corners=False)
     return out.reshape(*batch, new_n, new_p)
+
+
+def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
+    """View tokens of a grid, (..., h w, C), as a map, (..., C, h, w)."""
+    return tokens.unflatten(-2, grid).movedim(-1, -3)
+
+
+def map_to_tokens(x: Tensor) -> Tensor:
+    """A map, (..., C, h, w), as tokens, (..., h w, C); a view if its channels come last in memory."""
+    return x.movedim(-3, -1).flatten(-3, -2)

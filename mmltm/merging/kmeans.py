@@ -14,10 +14,17 @@ section 3.2), after soft superpixels (Jampani et al., "Superpixel Sampling Netwo
 far which place is, and what tokens are compared by is learnt, too.
 """
 
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .grids import Grid
+from .learnt_mask import LearntMask
+from .masks import normalize_mask
+from .precision import autocast_off
+from .windowed import WindowedMerge
 
 #: Exponentials of twice this do not vanish beside each other.
 MAX_AFFINITY = 40.0
@@ -38,12 +45,12 @@ def directions(channels: int, count: int, seed: int = 0) -> Tensor:
 
 
 def soft_kmeans(mask: Tensor, tokens: Tensor, steps: int, affinity: float) -> tuple[Tensor, Tensor]:
-    """The mask of each image, and the way back, from one for all.
+    """The mask of each window, and the way back, from one for all.
 
     The gradient reaches mask and tokens, centres taken as given.
 
     Args:
-        mask (Tensor): G, (N, P), or one an image, (B, N, P); entries positive, every column sums to 1.
+        mask (Tensor): G, (N, P); entries positive, every column sums to 1.
         tokens (Tensor): (B, T, N, d), of T windows an image.
         steps (int): How often tokens divide themselves.
         affinity (float): Factor of the cosine similarity, in [0, 40].
@@ -51,10 +58,54 @@ def soft_kmeans(mask: Tensor, tokens: Tensor, steps: int, affinity: float) -> tu
     Returns:
         tuple[Tensor]: G' and A, each (B, T, N, P).
     """
-    mask = mask[:, None] if mask.dim() == 3 else mask
     unit, weights, shares = affinity * F.normalize(tokens, dim=-1), mask.clamp(min=_TINY).log(), mask
     for _ in range(steps):
         # Of sums: only where they point counts. A gradient through that would have no bound where tokens cancel out.
         centres = F.normalize(shares.detach().mT @ tokens.detach(), dim=-1)
         shares = (unit @ centres.mT + weights).softmax(-1)
     return shares / shares.sum(-2, keepdim=True).clamp(min=_TINY), shares
+
+
+class KMeansLTM(LearntMask):
+    """A learnt mask that each image moves towards its own tokens; not in the paper.
+
+    There is no binary mask: the logits learn by how much a token is drawn to a place.
+
+    Args:
+        *args: See :class:`~mmltm.merging.learnt_mask.LearntMask`.
+        kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens. Defaults to
+            3.
+        affinity (float): Factor of the cosine similarity in that, in [0, 40]. Defaults to 20.0.
+        affinity_dim (int): Channels in which tokens are compared. Defaults to 16.
+        **kwargs: See :class:`~mmltm.merging.learnt_mask.LearntMask`.
+
+    Attributes:
+        directions (Tensor): (D, affinity_dim) what tokens are compared by, a parameter, too.
+    """
+
+    def __init__(self, *args, kmeans_steps: int = 3, affinity: float = 20.0, affinity_dim: int = 16,
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if kmeans_steps < 1 or affinity_dim < 1 or not 0 <= affinity <= MAX_AFFINITY:
+            raise ValueError('kmeans_steps and affinity_dim must be positive, and affinity lie in '
+                             f'[0, {MAX_AFFINITY:g}], got {kmeans_steps}, {affinity_dim} and {affinity}')
+        self.kmeans_steps, self.affinity = kmeans_steps, affinity
+        self.directions = nn.Parameter(directions(self.embed_dims, affinity_dim))
+
+    def operator(self, x: Tensor) -> WindowedMerge:
+        operator = super().operator(x)
+        with autocast_off(x):
+            tokens = x.detach().flatten(1, -3).movedim(1, -1).float() @ self.directions.float()
+            # What all tokens of an image have in common says nothing of which are alike.
+            tokens = tokens - tokens.mean((1, 2), keepdim=True)
+            return operator.with_matrices([
+                soft_kmeans(region.merge, windows, self.kmeans_steps, self.affinity)
+                for region, windows in zip(operator.regions, operator.cut(tokens))])
+
+    def matrices(self, source: Grid, target: Grid, steps: Any = None) -> tuple[Tensor, Tensor]:
+        mask = self.mask(source, target)
+        return mask, mask
+
+    def mask(self, source: Grid, target: Grid, steps: Any = None, sample: bool = False) -> Tensor:
+        scores = self.scores(source, target) + self.learnt(source, target)
+        return normalize_mask(torch.ones_like(scores), scores)

@@ -1,83 +1,73 @@
-"""Learnable token merging: the mask of one block (paper, section 3.1, Eqs. 3 and 4).
+"""Learnable token merging: the mask of one block with the information-bottleneck step (paper, sections 3.1 and 3.2).
 
-Departures from the paper, each selectable:
+Departures from the paper, see docs/departures.md for all of them:
 
-* A mask belongs to a base window (``source``) and serves maps of any size window by window, in place of one N
-  x P mask for one input size. A sample's tokens Z_i, which the information-bottleneck step is about, are then
-  the mean of its windows: merging is linear, so G^T Z_i is the mean of the merged windows.
-* The pre-softmax mask starts at the logarithm of local averaging (``prior='area'``) rather than at zero
-  (``prior='uniform'``, the paper's form, where the first block's mask is its binary mask alone). Measured on
-  7 x 7 windows of Imagenette photographs, a merge to 6 x 6 and back then loses 2.6% of the variance in place
-  of 4.5%, and the way back amplifies noise 4 times in place of 20 times
-  (``tests/merging/test_operators.py``).
-* The step is taken on centred, L2-normalised features at beta = 10 and scaled to unit root mean square
-  (the paper: beta = 1, raw gradient), because raw steps change nothing or overshoot, depending on the layer.
-  What a column's entries have in common is taken off before, since it does not pass the softmax of Eq. 4.
-* Each image can move the mask towards its own tokens (``kmeans_steps``, :mod:`.kmeans`), which costs a few products in
-  few channels; the paper's masks of evaluation are the same for all images. There is no binary mask then: the
-  logits have learnt by how much a token is drawn to a place.
-* In evaluation, where there are no labels, a running mean of the training steps takes the step's place
-  (``mode='static'``), or each image's own posterior over the classes the place of its label
-  (``mode='instance'``).
+* A mask belongs to a base window and serves maps of any size window by window; every window of an image is a sample of
+  its own, with its own step.
+* The pre-softmax mask starts at a prior, see :class:`~.learnt_mask.LearntMask`.
+* The step is taken on centred, L2-normalised features at beta = 10, scaled to unit root mean square, and its size is
+  learnt block by block (the paper: beta = 1, the raw gradient, eta = 1), because raw steps change nothing or
+  overshoot, depending on the layer.
+* ``mode='static'`` puts a running mean of the training's steps in the place of each window's own: one mask for all
+  images. The paper's inference is ``mode='instance'``.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 
 from .grids import Grid, resample_mask
-from .kmeans import MAX_AFFINITY, directions, soft_kmeans
-from .masks import PRIORS, gumbel_sigmoid, keep_largest
-from .operators import INVERSES, WindowedMerge, map_to_tokens, normalize_mask, tokens_to_map
+from .learnt_mask import LearntMask
+from .masks import least_squares_inverse, normalize_mask
 from .precision import autocast_off
+from .step import (
+    NOISE,
+    STEP_NORMS,
+    WindowSteps,
+    join_windows,
+    kind_of,
+    project_map,
+    split_windows,
+    window_steps,
+)
+from .windowed import Region, WindowedMerge
 
 MODES = ('static', 'instance')
-STEP_NORMS = ('rms', 'none')
-#: Gradients of a root mean square below this, in nats, are rounding errors and not scaled up to a whole step.
-NOISE = 1e-6
 
 
 class Carry(NamedTuple):
-    """What a block hands to the next.
-
-    The pre-softmax mask A of Eq. 3 is the prior of a block's grids plus the sum of the steps so far.
+    """What a block hands to the next: the steps so far, the pre-softmax mask of Eq. 3 less the prior.
 
     Attributes:
         source (tuple): Grid of the block's own mask before merging.
         target (tuple): The same after merging.
-        steps (Tensor, optional): Sum of the steps so far on these grids, ([B,] N, P).
+        steps (Tensor or WindowSteps, optional): Sum of the steps so far: (N, P) on these grids, or of every window.
         pending (tuple): While merging is off: the mergings that the map would have undergone in this stage.
             The statistics of the next block are about tokens so merged.
     """
     source: Grid
     target: Grid
-    steps: Tensor | None
+    steps: Tensor | WindowSteps | None
     pending: tuple[WindowedMerge, ...] = ()
 
 
-class LTM(nn.Module):
-    """Merges the tokens of one block by a learnt mask.
+class LTM(LearntMask):
+    """Merges the tokens of one block by a learnt mask that takes a step on the information-bottleneck bound.
 
     Args:
-        source (tuple): Base window (h, w) before merging, N = h w.
-        target (tuple): Base window (h', w') after merging, P = h' w'.
-        embed_dims (int): Channels D of a token.
-        first (bool): First merging block of the network, which takes no information-bottleneck step.
-            Defaults to False.
-        base (tuple, optional): The window before the first of the merges that this one goes on from, for masks that
-            begin as a partition. Defaults to None, ``source``.
-        num_classes (int, optional): Classes C of the statistics behind the information-bottleneck step. None:
-            no statistics and no step, the mask learns by its logits alone. Defaults to None.
-        mode (str): 'static' or 'instance'. Defaults to 'static'.
-        eta (float): Size of the step, the paper's eta; 0 keeps the statistics but takes no step. Defaults to
-            1.0.
+        *args: See :class:`~.learnt_mask.LearntMask`.
+        num_classes (int, optional): Classes C of the statistics behind the step. None: no statistics and no step, the
+            mask learns by its logits alone. Defaults to None.
+        mode (str): 'instance', every window takes its own step, or 'static', all take the running mean of those of the
+            training. Defaults to 'instance'.
+        eta (float): Size of the step. By window it is where the learnt gain starts; 0 keeps the statistics and takes no
+            step as long as the gain stays there. Defaults to 1.0.
+        layer (bool): Let the tokens pass a learnt layer, f(Z) = Z + Z W, before the step; W starts at zero. Defaults to
+            True.
         beta (float): Inverse temperature of the soft class assignment. Defaults to 10.0.
         normalize (bool): L2-normalise features before distances. Defaults to True.
         center (bool): Subtract the mean of the class centroids before that. Defaults to True.
@@ -86,26 +76,14 @@ class LTM(nn.Module):
         stat_dim (int, optional): Channels left by the projection that bounds the memory of the statistics;
             None is exact. Defaults to 16.
         momentum (float): Of the running mean of the steps. Defaults to 0.1.
-        prior (str): Mask before it has learnt: 'area' averages the area that a token takes the place of, 'partition' groups
-            of neighbouring tokens, each in one (:mod:`.partition`), 'uniform' weighs all entries alike. Defaults to
-            'area'.
-        inverse (str): Way back to all tokens: 'lstsq' or 'rownorm'. Defaults to 'lstsq'.
-        temperature (float): Of the Gumbel-sigmoid. Defaults to 1.0.
-        noise (bool): Sample the binary mask in training, as the paper does; else it is the sign of the logits there,
-            too, as in evaluation, with the gradient of their sigmoid. Defaults to True.
-        kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens, near ones
-            rather than far ones, see :mod:`mmltm.merging.kmeans`; 0: the mask is the same for all images. Not in
-            the paper. Defaults to 0.
-        affinity (float): Factor of the cosine similarity in that, in [0, 40]. Defaults to 20.0.
-        affinity_dim (int): Channels in which tokens are compared. Defaults to 16.
-        weigh (bool): What the logits have learnt is part of the pre-softmax mask, too, and so moves the weights of
-            entries that stay on. In the paper the binary mask alone learns by the loss. Defaults to False.
+        **kwargs: See :class:`~.learnt_mask.LearntMask`.
 
     Attributes:
         logits (Tensor): (N, P) mask logits.
-        directions (Tensor): (D, d) what tokens are compared by; only with ``kmeans_steps``, and a parameter, too.
+        gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
+        weight (Tensor): W of the layer, (D, d), from the tokens' channels to those of the statistics.
         step (Tensor): (N, P) running mean of the steps of training.
-        stats (ClassStatistics, optional): Statistics of the merged tokens.
+        stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no step.
         report (BottleneckReport, optional): What a log says of this layer.
         targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,)
             class indices; set by whoever knows the labels, read in training only. A forward pass with targets
@@ -116,78 +94,45 @@ class LTM(nn.Module):
     """
 
     def __init__(self,
-                 source: Grid,
-                 target: Grid,
-                 embed_dims: int,
-                 first: bool = False,
-                 base: Grid | None = None,
+                 *args,
                  num_classes: int | None = None,
-                 mode: str = 'static',
+                 mode: str = 'instance',
                  eta: float = 1.0,
+                 layer: bool = True,
                  beta: float = 10.0,
                  normalize: bool = True,
                  center: bool = True,
                  step_norm: str = 'rms',
                  stat_dim: int | None = 16,
                  momentum: float = 0.1,
-                 prior: str = 'area',
-                 inverse: str = 'lstsq',
-                 temperature: float = 1.0,
-                 noise: bool = True,
-                 weigh: bool = False,
-                 kmeans_steps: int = 0,
-                 affinity: float = 20.0,
-                 affinity_dim: int = 16) -> None:
-        super().__init__()
-        for name, value, known in (('mode', mode, MODES), ('step_norm', step_norm, STEP_NORMS),
-                                   ('prior', prior, PRIORS), ('inverse', inverse, INVERSES)):
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        for name, value, known in (('mode', mode, MODES), ('step_norm', step_norm, STEP_NORMS)):
             if value not in known:
                 raise ValueError(f'{name} must be one of {tuple(known)}, got {value!r}')
-        if temperature <= 0:
-            raise ValueError(f'temperature must be positive, got {temperature}')
         if not 0 < momentum <= 1:
             raise ValueError(f'momentum must be in (0, 1], got {momentum}')
-        if kmeans_steps < 0 or affinity_dim < 1 or not 0 <= affinity <= MAX_AFFINITY:
-            raise ValueError('kmeans_steps must not be negative, affinity_dim be positive, and affinity lie in '
-                             f'[0, {MAX_AFFINITY:g}], got {kmeans_steps}, {affinity_dim} and {affinity}')
-        self.source, self.target = tuple(source), tuple(target)
-        self.base = self.source if base is None else tuple(base)
-        self.kmeans_steps, self.affinity = kmeans_steps, affinity
         self.mode, self.eta, self.step_norm, self.momentum = mode, eta, step_norm, momentum
-        self.temperature, self.noise, self.weigh = temperature, noise, weigh
-        self._prior, self._inverse = PRIORS[prior], INVERSES[inverse]
-
-        self.logits = nn.Parameter(self._prior.logits(self.source, self.target, self.base))
-        self.stats = self.report = None
-        if num_classes is not None and not first:
+        self.stats: ClassStatistics | None = None
+        self.report: BottleneckReport | None = None
+        self.weight: nn.Parameter | None = None
+        if num_classes is not None and not self.first:
             tokens, merged_tokens = math.prod(self.source), math.prod(self.target)
             space = dict(beta=beta, normalize=normalize, center=center)
-            self.stats = ClassStatistics(num_classes, merged_tokens, embed_dims, stat_dim, **space)
-            self.report = BottleneckReport(num_classes, tokens * self.stats.centroids.shape[-1], **space)
+            self.stats = ClassStatistics(num_classes, merged_tokens, self.embed_dims, stat_dim, **space)
+            channels = self.stats.centroids.shape[-1]
+            self.report = BottleneckReport(num_classes, tokens * channels, **space)
             self.register_buffer('step', torch.zeros_like(self.logits))
-        if kmeans_steps:
-            self.directions = nn.Parameter(directions(embed_dims, affinity_dim))
-        self.register_buffer('merging', torch.ones((), dtype=torch.bool))
+            if mode == 'instance':
+                self.gain = nn.Parameter(torch.tensor(float(eta)))
+                if layer:
+                    self.weight = nn.Parameter(torch.zeros(self.embed_dims, channels))
         self.targets: BatchTargets | Tensor | None = None
         self.reporting = self.fitting = False
         self._observed: Tensor | None = None
-        self._active = True
-        self._cache: dict = {}
-        self._cache_stamp: tuple = ()
+        self._seen: tuple | None = None
 
-    @property
-    def active(self) -> bool:
-        return self._active
-
-    @active.setter
-    def active(self, value: bool) -> None:
-        # The buffer travels with checkpoints; the flag spares the host waiting for the device at every
-        # forward pass.
-        self._active = value
-        self.merging.fill_(value)
-
-    def forward(self, x: Tensor,
-                carry: Carry | None = None) -> tuple[WindowedMerge | None, Carry | None]:
+    def forward(self, x: Tensor, carry: Carry | None = None) -> tuple[WindowedMerge | None, Carry | None]:
         """The merging of maps like ``x``, and what the next block needs to know.
 
         Args:
@@ -198,158 +143,182 @@ class LTM(nn.Module):
         Returns:
             tuple: The operator (None while merging is off) and this block's own carry.
         """
-        if self._is_constant():
-            key = ('merging', self.active, *x.shape[-2:])
-            operator, carry = self._cached(key, lambda: self._constant_merging(x, carry), self._stamp(carry))
-        else:
-            with autocast_off(x):
-                carry = self._step(x, carry)
-                operator = self._operator(x, carry, self.matrices)
-        if self.kmeans_steps and operator is not None:
-            operator = self._following(operator, x)
-        return operator, carry
-
-    def _following(self, operator: WindowedMerge, x: Tensor) -> WindowedMerge:
-        """The operator with the masks of each image of ``x``."""
+        if self.is_constant:
+            stamp = (self.logits._version, None if self.stats is None else self.step._version, id(carry))
+            # The carry is held, too, which keeps its identity from being reused.
+            own = self._cached('carry', lambda: (carry, self._static_carry(x, carry)), stamp)[1]
+            return (self._constant_operator(x, own) if self.active else None), own
         with autocast_off(x):
-            tokens = x.detach().flatten(1, -3).movedim(1, -1).float() @ self.directions.float()
-            # What all tokens of an image have in common says nothing of which are alike.
-            tokens = tokens - tokens.mean((1, 2), keepdim=True)
-            return operator.following(
-                tokens, lambda mask, windows: soft_kmeans(mask, windows, self.kmeans_steps, self.affinity))
+            if self.mode == 'static' or self.stats is None:
+                own = self._static_carry(x, carry)
+                steps = None if own is None else own.steps
+                operator = self.windowed(x, lambda source, target: self.matrices(source, target, steps))
+            else:
+                operator, own = self._by_window(x, carry)
+        return (operator if self.active else None), own
 
-    def _constant_merging(self, x: Tensor,
-                          carry: Carry | None) -> tuple[WindowedMerge | None, Carry | None]:
-        """Operator and carry as long as the mask is constant; different maps share the carry and the tiles."""
+    @property
+    def is_constant(self) -> bool:
+        return super().is_constant and (self.mode == 'static' or self.stats is None)
 
-        def matrices(source: Grid, target: Grid, steps: Tensor | None) -> tuple[Tensor, Tensor]:
-            return self._cached((source, target), lambda: self.matrices(source, target, steps))
-
-        with autocast_off(x):
-            own = self._cached(('carry', ), lambda: self._step(x, carry))
-            operator = self._operator(x, own, matrices)
-            return None if operator is None else operator.collapse(), own
-
-    def _operator(self, x: Tensor, carry: Carry | None, matrices: Callable) -> WindowedMerge | None:
-        if not self.active:
-            return None
+    def _constant_operator(self, x: Tensor, carry: Carry | None) -> WindowedMerge:
         steps = None if carry is None else carry.steps
-        return WindowedMerge(x.shape[-2:], self.source, self.target,
-                             lambda source, target: matrices(source, target, steps))
-
-    def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mask and way back for one tile.
-
-        Args:
-            source (tuple): The tile (h, w) before merging, N = h w.
-            target (tuple): The tile (h', w') after merging, P = h' w'.
-            steps (Tensor, optional): Sum of the steps on the base window's grids, ([B,] N, P).
-
-        Returns:
-            tuple[Tensor]: G and U, each ([B,] N, P), float32.
-        """
-        mask = self._mask(source, target, steps, sample=self.training)
-        return mask, mask if self.kmeans_steps else self._inverse(mask)
-
-    def _mask(self, source: Grid, target: Grid, steps: Tensor | None, sample: bool) -> Tensor:
-        """G of a tile, its support sampled or, as in evaluation, by sign.
-
-        What the logits have learnt away from their start, and the steps, are resampled from the base window
-        to the tile; the start itself is known exactly at every size.
-        """
-        learnt = self.logits.float() - self._constant(self._prior.logits, self.source, self.target)
-        learnt_here = resample_mask(learnt, self.source, self.target, source, target)
-        logits = learnt_here + self._constant(self._prior.logits, source, target)
-        scores = self._constant(self._prior.scores, source, target)
-        if self.weigh or self.kmeans_steps:
-            scores = scores + learnt_here
-        if self.kmeans_steps:
-            support = torch.ones_like(scores)
-        else:
-            support = gumbel_sigmoid(logits, self.temperature, self.noise) if sample else (logits > 0).to(logits)
-            support = keep_largest(support, logits)
-        if steps is not None:
-            scores = scores + resample_mask(steps, self.source, self.target, source, target)
-        return normalize_mask(support, scores)
-
-    @torch.no_grad()
-    def _step(self, x: Tensor, carry: Carry | None) -> Carry | None:
-        """Carry of the block before, resampled to this block's grids, plus this block's step (Eq. 3)."""
-        learning = self.training and self.targets is not None
-        steps, pending = None, ()
-        if carry is not None:
-            if carry.steps is not None:
-                steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
-            # Another grid means that a new stage has begun, whose map no earlier mask is about; a window that
-            # does not start where the last one ended, that all tokens have been brought back.
-            resumes = carry.target == self.source
-            if resumes and carry.pending and carry.pending[0].grid == tuple(x.shape[-2:]):
-                pending = carry.pending
-                for operator in pending:
-                    x = operator.merge(x)
-        if self.stats is not None:
-            step = self._own_step(x, steps, learning)
-            steps = step if steps is None else steps + step
-        if learning and not self.active:
-            pending += (self._preview(x, steps), )
-        return None if steps is None and not pending else Carry(self.source, self.target, steps, pending)
-
-    def _own_step(self, x: Tensor, steps: Tensor | None, learning: bool) -> Tensor:
-        by_image = self.mode == 'instance' and bool(self.eta)
-        if not (learning or by_image):
-            return self.step.float()
-        if learning and self.fitting:
-            self.stats.fit_projection(window_tokens(x, self.source))
-            self.fitting = False
-        # Projection and windows are both linear; in this order windows are cut from few channels.
-        tokens = self.stats.project(map_to_tokens(x).movedim(-2, 1).flatten(2))
-        tokens = window_tokens(tokens_to_map(tokens, x.shape[-2:]), self.source)
-        # The gradient is taken at the mask of evaluation, before this block's own step.
-        before = self._mask(self.source, self.target, steps, sample=False)
-        merged = before.mT @ tokens
-        if learning:
-            targets = self._batch_targets(len(x))
-            phi, gradient = self.stats.observe(tokens, merged, targets)
-            features = self.report.observe(tokens, targets)
-            self._observed = tokens.sum()
-        if by_image:
-            gradient = self.stats.instance_gradient(tokens, merged)
-        step = self._scaled(gradient)
-        if learning and not by_image:
-            self.step.lerp_(step, self.momentum)
-        if learning and self.reporting:
-            after = step if steps is None else steps + step
-            moved = self._mask(self.source, self.target, after, sample=False) - before
-            phi, moved = self.stats.taking_part(phi), moved.abs().sum(-2).mean()
-            self.report.add(features, phi, self.stats.q, targets, moved)
-        return step
-
-    def _batch_targets(self, batch: int) -> BatchTargets:
-        try:
-            targets = BatchTargets.of(self.targets, self.stats.num_classes)
-        except ValueError as error:
-            raise ValueError(f'layer {self.stats.name}: {error}') from None
-        if len(targets.shares) != batch:
-            raise ValueError(f'layer {self.stats.name}: {batch} images but {len(targets.shares)} targets')
-        return targets
-
-    def _preview(self, x: Tensor, steps: Tensor | None) -> WindowedMerge:
-        """What this block would do to ``x`` in evaluation, for :meth:`WindowedMerge.merge` alone."""
 
         def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
-            mask = self._mask(source, target, steps, sample=False)
-            return mask, mask
+            return self._cached(('matrices', source, target), lambda: self.matrices(source, target, steps))
 
-        return WindowedMerge(x.shape[-2:], self.source, self.target, matrices)
+        def make() -> WindowedMerge:
+            with autocast_off(x):
+                return self.windowed(x, matrices).collapse()
+
+        return self._cached(('operator', *x.shape[-2:]), make)
+
+    @torch.no_grad()
+    def _static_carry(self, x: Tensor, carry: Carry | None) -> Carry | None:
+        """Steps of the block before, resampled to this block's grids, plus this block's step, the same for all."""
+        learning, steps = self.training and self.targets is not None, None
+        if carry is not None and carry.steps is not None:
+            steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
+        x, pending = self._pending(x, carry)
+        if self.stats is not None:
+            step = self.step.float()
+            if learning:
+                operator = self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2)
+                masks = [region.merge.mT for region in operator.regions]
+                step = self._scaled(self._observe(x, operator, masks)[1])
+                self.step.lerp_(step, self.momentum)
+                if self.reporting:
+                    self._add_to_report([
+                        self.mask(*kind_of(region)[:2], step if steps is None else steps + step).mT - before
+                        for region, before in zip(operator.regions, masks)])
+            steps = step if steps is None else steps + step
+        if learning and not self.active:
+            pending += (self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2), )
+        return None if steps is None and not pending else Carry(self.source, self.target, steps, pending)
 
     def _scaled(self, gradient: Tensor) -> Tensor:
         # Tokens that are not finite are reported after the batch; until then they must not break the mask.
         gradient = gradient.nan_to_num(0, 0, 0)
         if self.step_norm == 'rms':
             gradient = gradient - gradient.mean(-2, keepdim=True)
-            rms = gradient.square().mean((-2, -1), keepdim=True).sqrt()
-            gradient = gradient / rms.clamp_min(NOISE)
+            gradient = gradient / gradient.square().mean().sqrt().clamp_min(NOISE)
         return -self.eta * gradient
+
+    def _by_window(self, x: Tensor, carry: Carry | None) -> tuple[WindowedMerge, Carry]:
+        """The operator with a mask for every window, which has taken the window's own step (Eq. 3)."""
+        learning = self.training and self.targets is not None
+        x, pending = self._pending(x, carry)
+        operator = self.windowed(x, self._tile)
+        kinds = [kind_of(region) for region in operator.regions]
+        scores = [self._tile_scores(source, target) for source, target, _ in kinds]
+        carried = carry.steps.resampled(kinds) if carry is not None and carry.steps is not None else None
+        # The gradient is taken at the mask of evaluation, before this block's own step.
+        masks = [region.merge.mT for region in operator.regions] if carried is None else [
+            (score + steps).softmax(-1) for score, steps in zip(scores, carried)]
+        with torch.no_grad():
+            if learning:
+                merged = self._observe(x, operator, masks)[0]
+            else:
+                tiles = operator.cut(project_map(x.detach(), self._projection))
+                merged = self._merged(tiles, operator, [mask.detach() for mask in masks])
+            directions = self.stats.posterior_direction(merged)
+            directions = split_windows(2 * self.stats.beta * directions, operator, len(x), self.target)
+        features = operator.cut(project_map(x.detach(), self._features))
+        steps = window_steps(features, directions, self.gain, self.step_norm)
+        if carried is not None:
+            steps = [own + before for own, before in zip(steps, carried)]
+        after = [(score + total).softmax(-1) for score, total in zip(scores, steps)]
+        if learning and self.reporting:
+            self._add_to_report([mask.detach() - before for mask, before in zip(after, masks)])
+        if self.training:
+            after = [normalize_mask(self.support(source, target, sample=True), self.scores(source, target) + total.mT).mT
+                     for (source, target, _), total in zip(kinds, steps)]
+        moved = operator.with_matrices([
+            (mask.mT, region.unmerge) for mask, region in zip(after, operator.regions)])
+        if learning and not self.active:
+            pending += (moved, )
+        return moved, Carry(self.source, self.target, WindowSteps(tuple(steps), tuple(kinds)), pending)
+
+    def _tile(self, source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
+        """The mask of a tile before any step, by sign, and its way back, which serves all steps."""
+
+        def make() -> tuple[Tensor, Tensor]:
+            mask = self.mask(source, target)
+            return mask, least_squares_inverse(mask)
+
+        return self._while_constant(('tile', source, target), make)
+
+    def _tile_scores(self, source: Grid, target: Grid) -> Tensor:
+        """The pre-softmax mask of a tile before any step, transposed, minus infinity where the binary mask is off."""
+
+        def make() -> Tensor:
+            return self.scores(source, target).masked_fill(self.support(source, target) <= 0, -math.inf).mT.contiguous()
+
+        return self._while_constant(('scores', source, target), make)
+
+    def _while_constant(self, key: tuple, make):
+        return self._cached(key, make, self.stamp) if super().is_constant else make()
+
+    @property
+    def _projection(self) -> Tensor:
+        """From the channels of a token to those of the statistics, (D, d)."""
+        if self.stats.projection is not None:
+            return self.stats.projection
+        return torch.eye(self.embed_dims, device=self.logits.device)
+
+    @property
+    def _features(self) -> Tensor:
+        """From the channels of a token to f(Z), (D, d)."""
+        return self._projection if self.weight is None else self._projection + self.weight.float()
+
+    def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
+        """Merged tokens of all windows, (B T, P, d)."""
+        targets = [kind_of(region)[1] for region in operator.regions]
+        return join_windows([mask @ tile for mask, tile in zip(masks, tiles)], targets, self.target)
+
+    def _pending(self, x: Tensor, carry: Carry | None) -> tuple[Tensor, tuple[WindowedMerge, ...]]:
+        """The map as it would be if merging were on, and the mergings that it lacks."""
+        # Another grid means that a new stage has begun, whose map no earlier mask is about; a window that
+        # does not start where the last one ended, that all tokens have been brought back.
+        if carry is None or not carry.pending or carry.target != self.source or (
+                carry.pending[0].grid != tuple(x.shape[-2:])):
+            return x, ()
+        for operator in carry.pending:
+            x = operator.merge(x)
+        return x, carry.pending
+
+    @torch.no_grad()
+    def _observe(self, x: Tensor, operator: WindowedMerge, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Add a batch to the statistics; merged tokens of all windows, (B T, P, d), and the mean gradient, (N, P)."""
+        x = x.detach()
+        if self.fitting:
+            self.stats.fit_projection(x.flatten(1, -3).movedim(1, -1).float())
+            self.fitting = False
+        tiles = operator.cut(project_map(x, self._projection))
+        merged = self._merged(tiles, operator, masks)
+        tokens = join_windows(tiles, [kind_of(region)[0] for region in operator.regions], self.source)
+        targets = self._window_targets(operator, len(x))
+        phi, gradient = self.stats.observe(tokens, merged, targets)
+        self._seen = self.report.observe(tokens, targets), phi, targets
+        self._observed = tokens.sum()
+        return merged, gradient
+
+    def _add_to_report(self, changes: list[Tensor]) -> None:
+        """The batch just observed, and by how much the masks of its tiles moved, (..., P, N) each."""
+        features, phi, targets = self._seen
+        moved = torch.stack([change.abs().sum(-1).mean() for change in changes]).mean()
+        self.report.add(features, self.stats.taking_part(phi), self.stats.q, targets, moved)
+
+    def _window_targets(self, operator: WindowedMerge, batch: int) -> BatchTargets:
+        try:
+            targets = BatchTargets.of(self.targets, self.stats.num_classes)
+        except ValueError as error:
+            raise ValueError(f'layer {self.stats.name}: {error}') from None
+        if len(targets.shares) != batch:
+            raise ValueError(f'layer {self.stats.name}: {batch} images but {len(targets.shares)} targets')
+        parts = [targets.for_windows(*_edges(region, operator.grid)).shares.unflatten(0, (batch, -1))
+                 for region in operator.regions]
+        return targets._replace(shares=torch.cat(parts, 1).flatten(0, 1))
 
     @property
     def checksum(self) -> Tensor:
@@ -369,74 +338,21 @@ class LTM(nn.Module):
             raise ValueError(f'layer {self.stats.name}: NaN or infinite values in its tokens, of shape '
                              f'(B, {tokens}, {channels})')
 
-    def _is_constant(self) -> bool:
-        """Whether the mask depends on nothing but parameters and buffers, in evaluation as a rule."""
-        per_image = self.stats is not None and self.mode == 'instance' and self.eta
-        learning = torch.is_grad_enabled() and self.logits.requires_grad
-        return not (self.training or per_image or learning)
-
-    def _stamp(self, carry: Carry | None) -> tuple:
-        """What the constant mask was made from; to hold the carry keeps its identity from being reused."""
-        version = None if self.stats is None else self.step._version
-        return self.logits._version, version, id(carry), carry
-
-    def _cached(self, key: tuple, compute: Callable, stamp: tuple | None = None):
-        if stamp is not None and stamp[:3] != self._cache_stamp[:3]:
-            self._cache.clear()
-            self._cache_stamp = stamp
-        if key not in self._cache:
-            self._cache[key] = compute()
-        return self._cache[key]
-
-    def _forget(self) -> None:
-        self._cache.clear()
-        self._cache_stamp = ()
-
-    # A mask computed before any of these is stale after it.
-    def train(self, mode: bool = True) -> 'LTM':
-        self._forget()
-        return super().train(mode)
-
-    def _apply(self, *args, **kwargs) -> 'LTM':
-        self._forget()
-        return super()._apply(*args, **kwargs)
-
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        self._forget()
+        # Checkpoints from before there was a learnt gain and layer: as they start.
+        for name, value in self.named_parameters(recurse=False):
+            if name in ('gain', 'weight') and f'{prefix}logits' in state_dict:
+                state_dict.setdefault(prefix + name, torch.full_like(value, self.eta if name == 'gain' else 0.))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._active = bool(self.merging)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_cache': {}, '_cache_stamp': (), 'targets': None, '_observed': None}
-
-    def _constant(self, function: Callable, source: Grid, target: Grid) -> Tensor:
-        # What is left beside whole windows has a history of its own, which no merge but its own knows.
-        base = self.base if (source, target) == (self.source, self.target) else source
-        return self._cached(
-            (function, source, target), lambda: function(source, target, base).to(self.logits.device))
+        return {**super().__getstate__(), 'targets': None, '_observed': None, '_seen': None}
 
     def extra_repr(self) -> str:
-        n, p = math.prod(self.source), math.prod(self.target)
-        return (f'source={self.source}, target={self.target}, ratio={p / n:.3f}, eta={self.eta}, '
-                f'mode={self.mode!r}')
+        return f'{super().extra_repr()}, eta={self.eta}, mode={self.mode!r}'
 
 
-def window_tokens(x: Tensor, window: Grid) -> Tensor:
-    """Tokens of the mean of all whole windows of a map; a smaller map is resized to one window.
-
-    Args:
-        x (Tensor): (B, ..., C, H, W).
-        window (tuple): (h, w).
-
-    Returns:
-        Tensor: (B, h w, D), float32, D all channels of all ``...``.
-    """
-    (h, w), (height, width) = window, x.shape[-2:]
-    x = x.float()
-    if height < h or width < w:
-        size = (max(height, h), max(width, w))
-        maps = F.interpolate(x.flatten(0, -4), size=size, mode='bilinear', align_corners=False)
-        x, (height, width) = maps.unflatten(0, x.shape[:-3]), size
-    rows, cols = height // h, width // w
-    x = x[..., :rows * h, :cols * w].unflatten(-1, (cols, w)).unflatten(-3, (rows, h))
-    return x.mean((-4, -2)).flatten(1, -3).flatten(2).mT
+def _edges(region: Region, grid: Grid) -> list[list[float]]:
+    """Edges of a region's tiles on both axes, as shares of the map."""
+    return [[(tile.start + index * tile.size) / side for index in range(tile.count + 1)]
+            for tile, side in zip((region.rows, region.cols), grid)]

@@ -24,7 +24,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .grids import Grid
+from .base import Host, Plan
+from .grids import Grid, check_ratios
 from .sequences import Attention, History, SequenceMerger, take
 
 
@@ -75,6 +76,10 @@ class LTMP(SequenceMerger):
             tokens left.
         share (Tensor, optional): Share of the tokens that were left of the last batch, of shape ().
     """
+    amounts = ('ratio', )
+    ratio_per_block = False
+    has_windows = False
+    has_loss = True
     explicit = True
 
     def __init__(self, ratio: float, mlp_ratio: float = 4., temperature: float = 0.1, merge_threshold: float = 1.0,
@@ -87,6 +92,19 @@ class LTMP(SequenceMerger):
         self.prune_threshold = nn.Parameter(torch.tensor(float(prune_threshold)))
         self.shape: tuple[int, int] | None = None
         self.share: Tensor | None = None
+
+    @classmethod
+    def plan(cls, config: dict, host: Host) -> Plan:
+        config = dict(config)
+        ratio = config.pop('ratio')
+        if isinstance(ratio, (list, tuple)):
+            raise ValueError(f'ratio={ratio}: LTMP learns what each block keeps, so give one number for all')
+        ratio, = check_ratios(ratio, 1)
+        mlp_ratios = host.mlp_ratios or [4.] * len(host.depths)
+        blocks = [mlp_ratio for mlp_ratio, depth in zip(mlp_ratios, host.depths) for _ in range(depth)]
+        return host.by_stage([
+            dict(config, ratio=ratio, mlp_ratio=mlp_ratio, index=index, depth=len(blocks)) if ratio < 1 else None
+            for index, mlp_ratio in enumerate(blocks)])
 
     def remaining(self, count: int, grid: Grid) -> tuple[int, Grid]:
         """All tokens: how many are left is for the thresholds to say."""

@@ -1,26 +1,18 @@
-"""Binary masks that learn, and what a mask is before it has learnt anything."""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""Masks: binary ones that learn, the normalised mask G of the paper's Eq. 4, and the way back from it."""
 
 import torch
 from torch import Tensor
 
-from .grids import Grid, local_gap, local_overlap
-from .partition import local_partition
 
-
-def gumbel_sigmoid(logits: Tensor, temperature: float = 1.0, noise: bool = True) -> Tensor:
+def gumbel_sigmoid(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Binary sample with straight-through gradient: P(1) = sigmoid(logits), whatever the temperature.
 
     Args:
         logits (Tensor): Any shape.
         temperature (float): Of the sigmoid whose gradient stands in for the step's. Defaults to 1.0.
-        noise (bool): False: no sample, but 1 where a logit is positive. Defaults to True.
     """
-    if noise:
-        uniform = torch.rand_like(logits).clamp(torch.finfo(logits.dtype).tiny, 1 - torch.finfo(logits.dtype).eps)
-        logits = logits + uniform.log() - (-uniform).log1p()
+    uniform = torch.rand_like(logits).clamp(torch.finfo(logits.dtype).tiny, 1 - torch.finfo(logits.dtype).eps)
+    logits = logits + uniform.log() - (-uniform).log1p()
     soft = (logits / temperature).sigmoid()
     # In this order the value is exactly 0 or 1.
     return (soft > 0.5).to(soft) + (soft - soft.detach())
@@ -32,59 +24,36 @@ def keep_largest(support: Tensor, logits: Tensor) -> Tensor:
     return support + largest * (1 - support.detach())
 
 
-#: Overlaps below this are rounding errors.
-TOUCH = 1e-9
+def normalize_mask(support: Tensor, scores: Tensor) -> Tensor:
+    """Softmax of ``scores`` over the sources, restricted to ``support`` (paper, Eq. 4).
 
+    Args:
+        support (Tensor): (..., N, P) of zeros and ones, at least a one in every column.
+        scores (Tensor): (..., N, P) pre-softmax mask.
 
-def area_weights(source: Grid, target: Grid, base: Grid) -> Tensor:
-    """Overlap of source and target cells, (N, P), whatever was merged before."""
-    return local_overlap(source, target)
-
-
-def area_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
-    """Logarithm of the overlap of source and target cells, (N, P): its softmax where they overlap is local averaging."""
-    return _falling_off(local_overlap(source, target), source, target)
-
-
-def partition_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
-    """Zeros where a source cell goes into a target cell, (N, P): a token is the mean of those that are in no other."""
-    return _falling_off(local_partition(source, target, base), source, target)
-
-
-def uniform_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
-    """Zeros, (N, P): the mask is its binary support alone, as the paper's first block has it."""
-    return torch.zeros(source[0] * source[1], target[0] * target[1])
-
-
-def _falling_off(weights: Tensor, source: Grid, target: Grid, floor: float = 0.05) -> Tensor:
-    """Logarithm of weights, in place of zeros of what falls by half with every cell of distance, from ``floor`` on.
-
-    So a cell that the mask adds enters gently.
+    Returns:
+        Tensor: (..., N, P), non-negative, every column sums to 1.
     """
-    away = floor * 0.5 ** local_gap(source, target)
-    return torch.where(weights > TOUCH, weights, away).log().float()
+    # Entries off the support must not decide the shift, or a column could underflow to zero; a column's largest
+    # entry on the support is then exp(0) = 1. The shift itself carries no gradient.
+    shift = scores.detach().masked_fill(support.detach() <= 0, float('-inf')).amax(-2, keepdim=True)
+    # Entries off the support can exceed the shift; the bound keeps 0 * inf out of the product.
+    weights = support * (scores - shift).clamp(max=30.0).exp()
+    return weights / weights.sum(-2, keepdim=True)
 
 
-class Prior(NamedTuple):
-    """What a mask is before it has learnt anything, from the grids before and after the merge and before the first.
+def least_squares_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
+    """U = G (G^T G + eps I)^-1, the way back from merged tokens to all tokens.
 
-    Attributes:
-        weights (callable): Gives a matrix, (N, P), whose entries above 0 are on.
-        scores (callable): Gives the pre-softmax mask before any information-bottleneck step, (N, P).
+    G^T U is the identity up to ``eps``, and no gain of U exceeds 1 / (2 sqrt(eps)).
+
+    Args:
+        mask (Tensor): G, (..., N, P).
+
+    Returns:
+        Tensor: U, (..., N, P).
     """
-    weights: Callable[[Grid, Grid, Grid], Tensor]
-    scores: Callable[[Grid, Grid, Grid], Tensor]
-
-    def logits(self, source: Grid, target: Grid, base: Grid) -> Tensor:
-        """Initial mask logits, (N, P): 1 where an entry is on, -2 elsewhere.
-
-        Both are near zero, so that learning can still flip an entry.
-        """
-        return torch.where(self.weights(source, target, base) > TOUCH, 1., -2.).float()
-
-
-PRIORS = {
-    'area': Prior(area_weights, area_scores),
-    'partition': Prior(local_partition, partition_scores),
-    'uniform': Prior(area_weights, uniform_scores),
-}
+    gram = mask.mT @ mask
+    gram = gram + eps * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    # Unlike cholesky, cholesky_ex does not make the host wait for the device; the ridge keeps the factor in existence.
+    return torch.cholesky_solve(mask.mT, torch.linalg.cholesky_ex(gram)[0]).mT

@@ -3,52 +3,38 @@
 The merged grids, the way back and the cost are those of LTM at the same ratio; the mask alone differs.
 """
 
-from typing import Optional
 
-import torch.nn as nn
 from torch import Tensor
 
+from .base import GridMerger
 from .grids import Grid, local_overlap
-from .operators import INVERSES, WindowedMerge
+from .masks import least_squares_inverse
 from .precision import autocast_off
+from .windowed import WindowedMerge
 
 
-class FixedMask(nn.Module):
-    """Merges the tokens of one block by a mask that is given, window by window.
+class FixedMask(GridMerger):
+    """Merges the tokens of one block by a mask that is given, window by window."""
 
-    Args:
-        source (tuple): Base window (h, w) before merging, N = h w.
-        target (tuple): Base window (h', w') after merging, P = h' w'.
-        embed_dims (int): Channels of a token, which the mask does not depend on.
-        first (bool): First merging block of the network, which makes no difference here. Defaults to False.
-        inverse (str): Way back to all tokens: 'lstsq' or 'rownorm'. Defaults to 'lstsq'.
-    """
-
-    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False,
-                 inverse: str = 'lstsq') -> None:
-        super().__init__()
-        if inverse not in INVERSES:
-            raise ValueError(f'inverse must be one of {tuple(INVERSES)}, got {inverse!r}')
-        self.source, self.target = tuple(source), tuple(target)
-        self._inverse = INVERSES[inverse]
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         self._operators: dict[tuple, WindowedMerge] = {}
 
     def mask(self, source: Grid, target: Grid) -> Tensor:
         """G of a tile, (N, P), every column of which sums to 1."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple[WindowedMerge, None]:
-        """The merging of maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
+    def operator(self, x: Tensor) -> WindowedMerge:
         key = (*x.shape[-2:], x.device)
         if key not in self._operators:
 
             def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
                 mask = self.mask(source, target).float().to(x.device)
-                return mask, self._inverse(mask)
+                return mask, least_squares_inverse(mask)
 
             with autocast_off(x):
                 self._operators[key] = WindowedMerge(x.shape[-2:], self.source, self.target, matrices).collapse()
-        return self._operators[key], None
+        return self._operators[key]
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         self._operators.clear()
@@ -56,9 +42,6 @@ class FixedMask(nn.Module):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, '_operators': {}}
-
-    def extra_repr(self) -> str:
-        return f'source={self.source}, target={self.target}'
 
 
 class AvgPool(FixedMask):

@@ -34,6 +34,8 @@ class Random(FixedMask):
         seed (Tensor): That the masks of windows at the edges are drawn with.
     """
 
+    random_init = True
+
     def __init__(self, *args, seed: int | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._seed = int(torch.randint(2**31, (), device='cpu')) if seed is None else seed

@@ -7,14 +7,13 @@ tokens left.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Optional
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn as nn
 from torch import Tensor
 
-from .grids import Grid, tile_axis
-from .operators import map_windows
+from .base import Host, Merger, Plan, _window_pairs, merged_size
+from .grids import Grid
 
 
 class Attention(NamedTuple):
@@ -120,7 +119,7 @@ def take(tokens: Tensor, indices: Tensor) -> Tensor:
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-class SequenceMerger(nn.Module):
+class SequenceMerger(Merger):
     """Reduces the tokens of one block without a grid.
 
     How many tokens a block keeps is as many as LTM would keep, for maps of any size, or follows from ``r``.
@@ -138,10 +137,12 @@ class SequenceMerger(nn.Module):
         needs_class_token (bool): Whether there must be a class token.
         least_share (float): The smallest share of its tokens that a block can be asked to leave.
     """
-    explicit = False
-    by_tokens = False
-    needs_class_token = False
-    least_share = 0.
+    amounts = ('ratio', 'r')
+    keeps_grid = False
+    explicit: ClassVar[bool] = False
+    by_tokens: ClassVar[bool] = False
+    needs_class_token: ClassVar[bool] = False
+    least_share: ClassVar[float] = 0.
 
     def __init__(self, source: Grid | None = None, target: Grid | None = None, r: int | None = None,
                  index: int = 0, depth: int = 1) -> None:
@@ -158,8 +159,7 @@ class SequenceMerger(nn.Module):
         """
         if self.r is not None:
             return max(count - self.r, 1), grid
-        grid = tuple(sum(tile.count * tile.merged for tile in tile_axis(*sides))
-                     for sides in zip(grid, self.source, self.target))
+        grid = merged_size(grid, self.source, self.target)
         return math.prod(grid), grid
 
     def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
@@ -178,44 +178,42 @@ class SequenceMerger(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def refusal(cls, host: Host) -> str | None:
+        if host.sequences == 'none':
+            return 'keeps no grid, which the convolutions of this backbone need'
+        if host.sequences == 'windows' and not cls.by_tokens:
+            return 'needs the attention of a whole image, but here tokens merge in windows'
+        if host.sequences == 'tokens' and cls.needs_class_token:
+            return 'needs a class token, which this backbone is built without'
+        return None
+
+    @classmethod
+    def plan(cls, config: dict, host: Host) -> Plan:
+        config, depth = dict(config), sum(host.depths)
+        if 'r' in config:
+            r = _checked_r(config.pop('r'), host)
+            blocks = [dict(r=r) if r else None] * depth
+        else:
+            # One may have to make good what the blocks before could not take away.
+            pairs = _window_pairs(config, host, host.progressive and host.sequences != 'windows')
+            least = min(ratio for _, _, ratio in pairs)
+            if least < cls.least_share:
+                raise ValueError(f'merger {cls.__name__} leaves at least {cls.least_share:.3g} of the tokens of a '
+                                 f'block, but {least:.3g} shall be left: choose a larger ratio, or LTM, AvgPool or '
+                                 'Random')
+            blocks = [None if source == target and ratio == 1 else dict(source=source, target=target)
+                      for source, target, ratio in pairs]
+        return host.by_stage([block and dict(config, **block, index=index, depth=depth)
+                              for index, block in enumerate(blocks)])
+
     def extra_repr(self) -> str:
         return f'source={self.source}, target={self.target}' if self.r is None else f'r={self.r}'
 
 
-class Detour(nn.Module):
-    """A merger of sequences for a block whose tokens must stay on their grid: for its MLP only, window by window.
-
-    Every base window is a sequence of its own, so the cost grows with the pixels, not with their square.
-
-    Args:
-        merger (SequenceMerger): With windows, and content with tokens alone.
-    """
-
-    def __init__(self, merger: SequenceMerger) -> None:
-        super().__init__()
-        self.merger = merger
-
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple['SequenceDetour', None]:
-        """The detour for maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
-        return SequenceDetour(self.merger, tuple(x.shape[-2:])), None
-
-
-class SequenceDetour:
-    """What :class:`Detour` offers maps of one size.
-
-    Args:
-        merger (SequenceMerger): See there.
-        grid (tuple): Height and width of the maps.
-    """
-
-    def __init__(self, merger: SequenceMerger, grid: Grid) -> None:
-        self.merger, self.grid = merger, grid
-
-    def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a function of single tokens gives for the merged ones, brought back, (B, H W, C) to (B, H W, C)."""
-
-        def through(window: Tensor, keep: int) -> Tensor:
-            merged, history = self.merger(window, None, History.whole(window), keep, class_token=False)
-            return history.restore(function(merged))
-
-        return map_windows(tokens, self.grid, self.merger.source, self.merger.target, through)
+def _checked_r(r: Any, host: Host) -> int:
+    if isinstance(r, bool) or not isinstance(r, int) or r < 0:
+        raise ValueError(f'r must be a number of tokens, got {r!r}')
+    if host.sequences == 'windows':
+        raise ValueError(f'r={r} counts tokens of an image, but here they merge in windows: give a ratio')
+    return r

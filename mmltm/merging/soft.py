@@ -14,14 +14,12 @@ scores sum to 1 over a window and are divided by p once more, so merged tokens a
 
 import math
 from collections.abc import Callable
-from typing import Optional
 
-import torch.nn as nn
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from .grids import Grid
-from .operators import map_to_tokens, tokens_to_map
+from .base import GridMerger, Host, Plan
+from .grids import Grid, map_to_tokens, tokens_to_map
 
 #: Cells of a window, by p.
 WINDOWS = {2: (1, 2), 4: (2, 2)}
@@ -68,27 +66,49 @@ class SoftMerge:
         return map_to_tokens(self.unmerge(tokens_to_map(update, self.merged_grid)))
 
 
-class SoftMerging(nn.Module):
+class SoftMerging(GridMerger):
     """Merges the tokens of one block by scores that they give each other.
 
+    Configs say ``p``, 2 or 4, the number of neighbouring cells that become one, and may say ``position``, which blocks
+    merge, counted over all stages; by default the first of every stage if a block merges what the block before has left
+    over, else all.
+
     Args:
-        source (tuple): Window of p cells that become one: (1, 2) or (2, 2).
-        target (tuple): (1, 1).
-        embed_dims (int): Channels d of a token.
-        first (bool): First merging block of the network, which makes no difference here. Defaults to False.
+        *args: See :class:`~mmltm.merging.base.GridMerger`; the window is (1, 2) or (2, 2) and becomes (1, 1).
+        **kwargs: The same.
 
     Attributes:
         query, key (nn.Linear): W_Q and W_K, from d to d / 2 channels.
     """
+    amounts = ('p', )
+    default_amount = dict(p=2)
+    ratio_per_block = False
+    has_windows = False
+    random_init = True
 
-    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False) -> None:
-        super().__init__()
-        self.source, self.target = tuple(source), tuple(target)
-        self.query = nn.Linear(embed_dims, embed_dims // 2, bias=False)
-        self.key = nn.Linear(embed_dims, embed_dims // 2, bias=False)
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.query, self.key = (nn.Linear(self.embed_dims, self.embed_dims // 2, bias=False) for _ in range(2))
 
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple[SoftMerge, None]:
-        """The merging of maps like ``x``, (B, ..., C, H, W), those of ``...`` alike; nothing is handed on."""
+    @classmethod
+    def plan(cls, config: dict, host: Host) -> Plan:
+        config = dict(config)
+        count, p, positions = sum(host.depths), config.pop('p'), config.pop('position', None)
+        if p not in WINDOWS:
+            raise ValueError(f'p must be one of {tuple(WINDOWS)}, the tokens that become one, got {p!r}')
+        if positions is None:
+            starts = [sum(host.depths[:stage]) for stage, depth in enumerate(host.depths) if depth]
+            positions = starts if host.progressive else range(count)
+        positions = [positions] if isinstance(positions, int) else list(positions)
+        for position in positions:
+            if not 0 <= position < count:
+                raise ValueError(f'position must be in [0, {count - 1}], the blocks that can merge, got {position}')
+        channels = [channels for channels, depth in zip(host.embed_dims, host.depths) for _ in range(depth)]
+        return host.by_stage([
+            dict(config, source=WINDOWS[p], target=(1, 1), embed_dims=channels[index]) if index in positions else None
+            for index in range(count)])
+
+    def operator(self, x: Tensor) -> SoftMerge:
         x = x.flatten(1, -3)
         tokens = map_to_tokens(x)
         queries, keys = (self._windows(layer(tokens), x.shape[-2:]) for layer in (self.query, self.key))
@@ -96,7 +116,7 @@ class SoftMerging(nn.Module):
         logits = queries @ keys.mT / math.sqrt(queries.shape[-1])
         weights = logits.masked_fill(inside[..., None, :] == 0, float('-inf')).softmax(-1)
         scores = (weights * inside[..., None]).sum(-2) / inside.sum(-1, keepdim=True)
-        return SoftMerge(self._from_windows(scores, x.shape[-2:]), self.source), None
+        return SoftMerge(self._from_windows(scores, x.shape[-2:]), self.source)
 
     def _windows(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Tokens of a grid, (B, H W, C), cut into windows, (B, H', W', p, C), at the edges with zeros."""

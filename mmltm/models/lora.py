@@ -8,9 +8,8 @@ Departure from that class, for which all but the low-rank weights is frozen and 
 from mmpretrain.models.peft import LoRAModel
 from torch import Tensor, nn
 
+from mmltm.merging.trace import mergers_of
 from mmltm.registry import MODELS
-
-from .merging_modules import merging_modules
 
 
 @MODELS.register_module()
@@ -27,12 +26,12 @@ class LTMLoRAModel(LoRAModel):
 
     def _set_lora_trainable(self) -> None:
         super()._set_lora_trainable()
-        for merger in merging_modules(self).values():
+        for merger in mergers_of(self).values():
             merger.requires_grad_(True)
 
     def _register_state_dict_hooks(self) -> None:
         """As the parent's, with mergers among the keys that count."""
-        learns = ('.lora_', *(f'{name}.' for name in merging_modules(self)))
+        learns = ('.lora_', *(f'{name}.' for name in mergers_of(self)))
 
         def counts(key: str) -> bool:
             return any(part in key for part in learns)

@@ -22,7 +22,7 @@ class Composition:
 
     Args:
         operators (Sequence): In the order of the blocks. Each has ``grid``, ``merged_grid`` and ``merge``, which
-            takes (B, C, H, W) to (B, C, H', W'), channel by channel; see :data:`mmltm.models.mergers.TOKEN_MERGERS`.
+            takes (B, C, H, W) to (B, C, H', W'), channel by channel; see :class:`mmltm.merging.MergeOperator`.
         batch (int): B, the images that the operators were made for.
         device (torch.device or str): Where they compute. Defaults to 'cpu'.
     """

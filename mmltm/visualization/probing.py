@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmltm.merging.grids import Grid
-from mmltm.merging.operators import map_to_tokens, tokens_to_map
-from mmltm.merging.sequences import SequenceDetour, SequenceMerger
+from mmltm.merging.detour import SequenceDetour
+from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
+from mmltm.merging.sequences import SequenceMerger
 
 #: A power of two, by which scaling is exact; its square is nothing beside the norm of a token in float32.
 SCALE = 2.0**-40

@@ -9,7 +9,6 @@ import torch
 import mmltm  # noqa: F401  (before mmdet, for its stand-in for mmcv's compiled operators)
 
 
-
 @pytest.fixture(autouse=True, scope='session')
 def one_thread():
     """Runs on one core, and in one order of additions."""

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from mmengine.hooks import Hook
-from tests.engine.small_detectors import DETECTORS, MASK_SHARES, SHARES, Scenes, detector
-from tests.engine.small_runs import classifier as classifier_config
-from tests.engine.small_runs import runner
 
 from mmltm.errors import UserError
 from mmltm.merging import LTM
+from tests.engine.small_detectors import DETECTORS, MASK_SHARES, SHARES, Scenes, detector
+from tests.engine.small_runs import classifier as classifier_config
+from tests.engine.small_runs import runner
 
 IB = dict(type='mmltm.IBStatisticsHook')
 KEEP = dict(IB, update_statistics=False)

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmpretrain.structures import DataSample
-from tests.engine.small_runs import CLASSES, Images, classifier, runner
 
 from mmltm.engine.hooks import DistillationHook, ExtraLossHook, LTMPBudgetHook
 from mmltm.errors import UserError
 from mmltm.merging.ltmp import LTMP, budget_loss
 from mmltm.models.builder import build_model, vanilla_twin
+from tests.engine.small_runs import CLASSES, Images, classifier, runner
 
 
 class Norm(ExtraLossHook):

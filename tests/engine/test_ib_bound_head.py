@@ -4,11 +4,11 @@ import pytest
 import torch
 from mmpretrain.models import LinearClsHead
 from mmpretrain.structures import DataSample
-from tests.engine.small_runs import Images, assert_same, classifier, final_state, runner
 
 from mmltm.errors import UserError
 from mmltm.ib import ib_bound
 from mmltm.models.heads import IBLinearClsHead
+from tests.engine.small_runs import Images, assert_same, classifier, final_state, runner
 
 IB = dict(type='mmltm.IBStatisticsHook')
 HEADS = [

@@ -7,11 +7,11 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner.checkpoint import get_torch_safe_globals
-from tests.engine.small_runs import Images, classifier, runner
 
 from mmltm.errors import UserError
 from mmltm.ib import ClassStatistics
 from mmltm.merging import LTM
+from tests.engine.small_runs import Images, classifier, runner
 
 IB = dict(type='mmltm.IBStatisticsHook', report_interval=1)
 LAYER = 'backbone.stages.2.mergers.1'

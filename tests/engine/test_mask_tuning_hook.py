@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.engine.small_runs import classifier, runner
 
 from mmltm.errors import UserError
+from tests.engine.small_runs import classifier, runner
 
 TUNING = dict(type='mmltm.MaskTuningHook')
 IB = dict(type='mmltm.IBStatisticsHook')

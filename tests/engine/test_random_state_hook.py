@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from tests.engine.small_runs import assert_same, classifier, final_state, runner
 
 from mmltm.engine.random_states import get_random_states, set_random_states
+from tests.engine.small_runs import assert_same, classifier, final_state, runner
 
 IB = dict(type='mmltm.IBStatisticsHook', report_interval=1, t_warm=1)
 # Dropout draws in training, too.

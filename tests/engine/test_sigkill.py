@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from mmengine.hooks import Hook
+
 from tests.engine.small_runs import assert_same, classifier, final_state, runner
 
 # Epochs of four iterations; checkpoints after 2, 4, 6, ...; killed in the eighth iteration.

@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
-from tests.engine.small_runs import Images, runner
 
 from mmltm.merging import LTM
+from tests.engine.small_runs import Images, runner
 
 HOOK = dict(type='mmltm.StartEvaluationHook')
 

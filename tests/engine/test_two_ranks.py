@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from tests.engine.small_runs import Images, assert_same, classifier, final_state, runner
 
 from mmltm.merging import LTM
+from tests.engine.small_runs import Images, assert_same, classifier, final_state, runner
 
 IB = dict(type='mmltm.IBStatisticsHook', report_interval=1)
 TUNING = [dict(type='mmltm.MaskTuningHook'), IB]

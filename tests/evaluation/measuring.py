@@ -1,9 +1,9 @@
 """As much of a classifier and of a data loader as the metric needs."""
 
 import torch
-from tests.engine.small_runs import CLASSES, Images
 
 from mmltm.evaluation import IBMetric
+from tests.engine.small_runs import CLASSES, Images
 
 
 class Classifier(torch.nn.Module):

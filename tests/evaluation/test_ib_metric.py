@@ -3,17 +3,16 @@ loop."""
 
 import pytest
 import torch
-from tests.evaluation.measuring import Classifier, Loader, measure
 from mmpretrain.models import MobileViT, SwinTransformer, VisionTransformer
 from mmpretrain.structures import DataSample
-from tests.engine.small_runs import Images, runner
 
 from mmltm.errors import UserError
 from mmltm.evaluation import IBMetric, ib_metric
-from mmltm.evaluation.layers import find_layers
+from mmltm.evaluation.layers import find_layers, window_tokens
 from mmltm.ib import class_centroids, conditional_assignment, ib_bound, ib_loss, soft_assignment
-from mmltm.merging.ltm import window_tokens
 from mmltm.models import EfficientViT, LTMEfficientViT, LTMMobileViT
+from tests.engine.small_runs import Images, runner
+from tests.evaluation.measuring import Classifier, Loader, measure
 
 KEYS = ('ib_loss', 'ib_bound', 'c0', 'mi_input', 'mi_label')
 HOOK = dict(type='mmltm.IBMetricHook')

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from tests.evaluation.measuring import Classifier, Loader, measure
-from tests.engine.small_runs import CLASSES
 
 from harness.measures import bottleneck
 from mmltm.errors import UserError
-from mmltm.evaluation import IBMetric, ib_metric, measure_together
-from mmltm.merging.ltm import window_tokens
+from mmltm.evaluation import IBMetric, measure_together
+from mmltm.evaluation.layers import window_tokens
 from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
 from mmltm.visualization.ib_curves import position
+from tests.engine.small_runs import CLASSES
+from tests.evaluation.measuring import Classifier, Loader, measure
 
 VIT = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
 BACKBONES = dict(
@@ -46,15 +46,15 @@ def tokens_of(monkeypatch):
     """X and X~ of every layer of a model, as the metric measures them, on the first four images."""
 
     def run(model, **kwargs):
-        seen, original = {}, ib_metric.layer_tokens
+        seen, original = {}, IBMetric._take
 
-        def spy(module, *args, **kwargs):
-            return seen.setdefault(names[module], original(module, *args, **kwargs))
+        def spy(metric, name, tokens_of):
+            seen.setdefault(name.removeprefix('backbone.'), tokens_of(len(metric._targets)))
+            original(metric, name, tokens_of)
 
-        names = {module: name.removeprefix('backbone.') for name, module in model.named_modules()}
-        monkeypatch.setattr(ib_metric, 'layer_tokens', spy)
-        measure(model, Loader(4), **kwargs)
-        monkeypatch.setattr(ib_metric, 'layer_tokens', original)
+        with monkeypatch.context() as patch:
+            patch.setattr(IBMetric, '_take', spy)
+            measure(model, Loader(4), **kwargs)
         return seen
 
     return run

@@ -4,13 +4,14 @@ import uuid
 
 import pytest
 import torch
-from tests.integration.mixtures import VIT, assert_all_learn, pyramid
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
+
+from tests.integration.mixtures import VIT, assert_all_learn, pyramid
 
 FEW_PROPOSALS = {
     'train_cfg.rpn_proposal.max_per_img': 20, 'test_cfg.rpn.max_per_img': 20, 'test_cfg.rcnn.max_per_img': 5}

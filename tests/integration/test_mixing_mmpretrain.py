@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from tests.integration.mixtures import BACKBONES, VIT, assert_all_learn, pyramid
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+
+from tests.integration.mixtures import BACKBONES, VIT, assert_all_learn, pyramid
 
 
 def learn_and_predict(cfg):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmltm.merging import LTM
+from mmltm.merging import KMeansLTM
 from mmltm.merging.kmeans import directions, soft_kmeans
 from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
 
@@ -54,7 +54,7 @@ def test_tokens_all_alike_are_merged_as_the_mask_has_it():
 def test_gradients_are_bounded(affinity):
     """Whatever an image looks like: else one image would decide what a mask learns."""
     torch.manual_seed(0)
-    ltm = LTM((7, 7), (4, 4), embed_dims=8, kmeans_steps=3, affinity=affinity)
+    ltm = KMeansLTM((7, 7), (4, 4), embed_dims=8, kmeans_steps=3, affinity=affinity)
     for scale in (1., 1e-3):
         x = torch.randn(4, 8, 7, 7)
         x[1], x[2] = 0., x[2, :, :1, :1] + scale * x[2]  # all tokens alike, or nearly
@@ -69,7 +69,7 @@ def test_gradients_are_bounded(affinity):
 def test_masks_and_directions_learn():
     """Tokens are of two kinds by one channel, loud noise fills the others: directions find that channel."""
     torch.manual_seed(0)
-    ltm = LTM((4, 4), (2, 2), embed_dims=16, kmeans_steps=2, affinity_dim=4)
+    ltm = KMeansLTM((4, 4), (2, 2), embed_dims=16, kmeans_steps=2, affinity_dim=4)
     optimizer = torch.optim.Adam(ltm.parameters(), lr=0.03)
     losses = []
     for _ in range(150):
@@ -97,7 +97,7 @@ def test_directions_are_orthonormal_and_always_the_same():
 def test_every_window_of_a_map_for_itself(groups, channels_last):
     """Windows side by side, one kind of tile or four, are merged as each alone would be."""
     torch.manual_seed(0)
-    ltm = LTM((4, 4), (3, 3), embed_dims=6 * (groups or (1, ))[0], kmeans_steps=2).eval()
+    ltm = KMeansLTM((4, 4), (3, 3), embed_dims=6 * (groups or (1, ))[0], kmeans_steps=2).eval()
     for size in ((8, 12), (6, 7)):
         x = torch.randn(2, *groups, 6, *size)
         if channels_last:
@@ -105,23 +105,22 @@ def test_every_window_of_a_map_for_itself(groups, channels_last):
         operator, _ = ltm(x)
         merged = operator.merge(x)
         means = x.flatten(1, -3).mean((-2, -1))[..., None, None].unflatten(1, x.shape[1:-2])
-        for line in operator.regions:
-            for region in line:
-                rows, cols = region.rows, region.cols
-                for row in range(rows.count):
-                    for col in range(cols.count):
-                        top, left = rows.start + row * rows.size, cols.start + col * cols.size
-                        window = x[..., top:top + rows.size, left:left + cols.size]
-                        mask, _ = ltm.matrices((rows.size, cols.size), (rows.merged, cols.merged))
-                        tokens = (window - means).flatten(1, -3).flatten(2).mT @ ltm.directions
-                        wanted = soft_kmeans(mask, tokens[:, None], 2, 20.)[0][:, 0]
-                        wanted = (window.flatten(1, -3).flatten(2) @ wanted).view(
-                            *x.shape[:-2], rows.merged, cols.merged)
-                        top = row * rows.merged + (rows.start and operator.regions[0][0].rows.merged
-                                                   * operator.regions[0][0].rows.count)
-                        left = col * cols.merged + (cols.start and line[0].cols.merged * line[0].cols.count)
-                        found = merged[..., top:top + rows.merged, left:left + cols.merged]
-                        torch.testing.assert_close(found, wanted)
+        for region in operator.regions:
+            rows, cols = region.rows, region.cols
+            for row in range(rows.count):
+                for col in range(cols.count):
+                    top, left = rows.start + row * rows.size, cols.start + col * cols.size
+                    window = x[..., top:top + rows.size, left:left + cols.size]
+                    mask, _ = ltm.matrices((rows.size, cols.size), (rows.merged, cols.merged))
+                    tokens = (window - means).flatten(1, -3).flatten(2).mT @ ltm.directions
+                    wanted = soft_kmeans(mask, tokens[:, None], 2, 20.)[0][:, 0]
+                    wanted = (window.flatten(1, -3).flatten(2) @ wanted).view(*x.shape[:-2], rows.merged, cols.merged)
+                    # The first region's windows are whole, and lie before all others.
+                    first = operator.regions[0]
+                    top = row * rows.merged + (rows.start and first.rows.merged * first.rows.count)
+                    left = col * cols.merged + (cols.start and first.cols.merged * first.cols.count)
+                    found = merged[..., top:top + rows.merged, left:left + cols.merged]
+                    torch.testing.assert_close(found, wanted)
         assert operator.unmerge(merged).shape == x.shape
         tokens = torch.randn(2, size[0] * size[1], 6)
         if not groups:
@@ -139,7 +138,7 @@ def test_every_window_of_a_map_for_itself(groups, channels_last):
 def test_in_all_backbones(backbone, kwargs):
     """Images decide for themselves, whatever else is in the batch, and masks learn."""
     torch.manual_seed(0)
-    model = backbone(merger=dict(type='LTM', ratio=0.5, kmeans_steps=2), **kwargs)
+    model = backbone(merger=dict(type='KMeansLTM', ratio=0.5, kmeans_steps=2), **kwargs)
     for parameter in model.parameters():
         if parameter.dim() > 1:  # else tokens would hardly differ, and rounding decide which are alike
             torch.nn.init.kaiming_normal_(parameter.flatten(1))
@@ -160,7 +159,7 @@ def test_in_all_backbones(backbone, kwargs):
     assert any(grad.abs().sum() > 0 for grad in logits.values())
 
 
-@pytest.mark.parametrize('wrong', [dict(kmeans_steps=-1), dict(affinity=-1.), dict(affinity=41.), dict(affinity_dim=0)])
+@pytest.mark.parametrize('wrong', [dict(kmeans_steps=0), dict(affinity=-1.), dict(affinity=41.), dict(affinity_dim=0)])
 def test_errors(wrong):
-    with pytest.raises(ValueError, match='must not be negative'):
-        LTM((4, 4), (3, 3), embed_dims=6, **wrong)
+    with pytest.raises(ValueError, match='must be positive'):
+        KMeansLTM((4, 4), (3, 3), embed_dims=6, **wrong)

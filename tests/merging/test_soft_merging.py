@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmltm.merging.operators import map_to_tokens, tokens_to_map
+from mmltm.merging.grids import map_to_tokens, tokens_to_map
 from mmltm.merging.soft import WINDOWS, SoftMerging
 
 SIZES = [(4, 6), (5, 7), (1, 1), (3, 2)]

@@ -5,9 +5,9 @@ import torch
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmpretrain.structures import DataSample
-from tests.engine.small_detectors import BOXES, LABELS, SHARES, bitmaps, detection, polygons
 
 from mmltm.structures.class_distribution import class_distribution
+from tests.engine.small_detectors import BOXES, LABELS, SHARES, bitmaps, detection, polygons
 
 
 @pytest.mark.parametrize('samples, expected', [

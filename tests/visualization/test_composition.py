@@ -1,5 +1,7 @@
 """Weights of merged tokens against matrices multiplied by hand, and what a recorder makes of a forward pass."""
 
+import math
+
 import pytest
 import torch
 
@@ -10,16 +12,19 @@ from mmltm.visualization import Composition, MergeRecorder, view
 
 
 def windowed(grid, source, target, seed, batch=None):
-    """An operator of random masks, some of whose sources contribute nothing."""
+    """An operator of random masks, some of whose sources contribute nothing; with ``batch`` one a window."""
     generator = torch.Generator().manual_seed(seed)
 
-    def matrices(source, target):
-        shape = (source[0] * source[1], target[0] * target[1])
-        mask = torch.rand((batch, *shape) if batch else shape, generator=generator).square()
+    def draw(*shape):
+        mask = torch.rand(shape, generator=generator).square()
         mask[..., 0, :] = 0
         return mask, mask
 
-    return WindowedMerge(grid, source, target, matrices)
+    operator = WindowedMerge(grid, source, target, lambda source, target: draw(math.prod(source), math.prod(target)))
+    if batch is None:
+        return operator
+    return operator.with_matrices([draw(batch, region.rows.count * region.cols.count, *region.merge.shape)
+                                   for region in operator.regions])
 
 
 def matrix(operator, batch, image):
@@ -89,7 +94,7 @@ def test_every_backbone_is_recorded_on_its_stages_grids(build, grids):
     assert [merge.composition.grid for merge in merges] == grids
     for merge in merges:
         height, width = merge.composition.merged_grid
-        assert merge.likeness.shape == (2, height * width)
+        assert merge.similarity.shape == (2, height * width)
         for image in (0, 1):
             weights = merge.composition.weights(merge.representative(image), image)
             assert weights.min() >= 0 and weights.sum().item() == pytest.approx(1, abs=1e-5)
@@ -148,7 +153,7 @@ def test_thresholds_are_recorded_where_tokens_come_back():
 
 def test_point_and_pruned_point():
     composition = Composition([windowed((7, 7), (7, 7), (5, 6), seed=0)])
-    merge = record(vit(type='LTM'))[0]._replace(composition=composition, likeness=torch.arange(30.)[None])
+    merge = record(vit(type='LTM'))[0]._replace(composition=composition, similarity=torch.arange(30.)[None])
     assert view(merge, point=(0.99, 0.5)).token == composition.groups()[3, 6]
     assert view(merge, point=(0., 0.)).token == 29  # nobody takes the first cell: the most representative one
     assert view(merge, token=4).token == 4

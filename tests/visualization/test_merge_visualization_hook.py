@@ -5,9 +5,9 @@ import pytest
 from mmengine.evaluator import Evaluator
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import BaseVisBackend
-from tests.engine.small_runs import Images, Rising, classifier, runner
 
 from mmltm.errors import UserError
+from tests.engine.small_runs import Images, Rising, classifier, runner
 
 
 @VISBACKENDS.register_module()

@@ -6,7 +6,8 @@ from torch import nn
 
 from mmltm.engine.runner_utils import require_unused_parameters, unwrapped_model
 from mmltm.errors import UserError
-from mmltm.models.merging_modules import learnable_parameters, merging_modules, merging_norms
+from mmltm.merging.trace import mergers_of
+from mmltm.models.merging_modules import learnable_parameters, merging_norms
 from mmltm.registry import HOOKS
 
 
@@ -51,7 +52,7 @@ class MaskTuningHook(Hook):
         learn = set(map(id, learning))
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in learn)
-        inside = {id(module) for merger in merging_modules(model).values() for module in merger.modules()}
+        inside = {id(module) for merger in mergers_of(model).values() for module in merger.modules()}
         self._frozen = [module for module in model.modules()
                         if id(module) not in inside and not hasattr(module, 'loss')]
 

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from torch import Tensor
 
+from mmltm.merging.base import MergeOperator
 from mmltm.merging.grids import Grid
-from mmltm.merging.operators import normalize_mask
+from mmltm.merging.masks import normalize_mask
 from mmltm.merging.sequences import Attention, History, SequenceMerger
 
-#: Ways to the full grid: its tokens and what merged ones have gained since, merged tokens alone, none.
-RESTORES = ('stage', 'unmerge', 'none')
+#: Whether a stage returns to its full grid, or lets the smaller map flow on.
+RESTORES = ('stage', 'none')
 
 
 def check_restore(restore: str) -> str:
@@ -29,20 +30,50 @@ def check_restore(restore: str) -> str:
     return restore
 
 
-def bring_back(x: Tensor, merges: Sequence[tuple[Any, Tensor, Tensor]], restore: str) -> Tensor:
-    """A map on the grid that it had before merges.
+class MergedMap:
+    """The merges that a map has undergone since all its tokens were there.
 
     Args:
-        x (Tensor): (B, C, h, w), after the last merge and what came behind it.
-        merges (Sequence[tuple]): The operator of each merge, in order, and the map before and after it.
-        restore (str): 'stage' or 'unmerge'.
+        carry (Any): What the last merger of the stage before has handed on. Defaults to None.
 
-    Returns:
-        Tensor: (B, C, H, W).
+    Attributes:
+        carry (Any): What the last merger has handed on.
+        merges (list[tuple]): The operator of each merge, in order, and the map before and after it.
     """
-    for operator, full, merged in reversed(merges):
-        x = operator.restore(full, merged, x) if restore == 'stage' else operator.unmerge(x)
-    return x
+
+    def __init__(self, carry: Any = None) -> None:
+        self.carry = carry
+        self.merges: list[tuple[MergeOperator, Tensor, Tensor]] = []
+
+    def merge(self, merger: nn.Module, x: Tensor, groups: int | None = None) -> Tensor:
+        """The map after a block's merger, or as it is where the block merges nothing.
+
+        Args:
+            merger (nn.Module): A merger that keeps the grid, or an identity.
+            x (Tensor): (B, C, H, W).
+            groups (int, optional): How many neighbouring maps belong to one image, whose tokens merge alike.
+        """
+        if isinstance(merger, nn.Identity):
+            return x
+        operator, self.carry = merger(x if groups is None else x.unflatten(0, (-1, groups)), self.carry)
+        if operator is None:
+            return x
+        merged = operator.merge(x)
+        self.merges.append((operator, x, merged))
+        return merged
+
+    def restore(self, x: Tensor) -> Tensor:
+        """The map with all its tokens again: those before merging, and what the merged ones have gained since.
+
+        Args:
+            x (Tensor): (B, C, h, w), after the last merge and what came behind it.
+
+        Returns:
+            Tensor: (B, C, H, W).
+        """
+        for operator, full, merged in reversed(self.merges):
+            x = operator.restore(full, merged, x)
+        return x
 
 
 def check_indices(out_indices: int | Sequence[int], count: int) -> tuple[int, ...]:
@@ -139,7 +170,7 @@ def encode_sequence(layer: nn.Module, merger: nn.Module, x: Tensor, history: His
     Returns:
         tuple: Tokens, (B, N', C), and their history and nominal grid.
     """
-    merges, weights = isinstance(merger, SequenceMerger), history.weights
+    merges, weights = isinstance(merger, SequenceMerger) and merger.active, history.weights
     x, attention = run(lambda x: attend_weighted(layer, x, weights, merges and merger.explicit), x, with_cp)
     if merges:
         keep, nominal = merger.remaining(x.shape[1] - class_token, nominal)

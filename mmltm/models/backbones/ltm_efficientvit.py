@@ -11,10 +11,11 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
+from mmltm.merging import Host
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
 
-from .common import bring_back, check_restore, run
+from .common import MergedMap, check_restore, run
 from .efficientvit import EfficientViT, EfficientViTStage
 
 
@@ -34,21 +35,14 @@ class LTMEfficientViTStage(EfficientViTStage):
 
     def forward(self, x: Tensor, carry: Any | None = None) -> tuple[Tensor, Any]:
         """Output of the stage, and what the last merger hands on to the next stage's first."""
-        x = run(self.downsample, x, self.with_cp)
-        merges = []
+        x, merged = run(self.downsample, x, self.with_cp), MergedMap(carry)
         for block, merger in zip(self.blocks, self.mergers):
             if isinstance(merger, nn.Identity):
                 x = run(block, x, self.with_cp)
-                continue
-            full = run(block.context, x, self.with_cp)
-            operator, carry = merger(full, carry)
-            if operator is None:
-                x = run(block.local, full, self.with_cp)
-                continue
-            merged = operator.merge(full)
-            merges.append((operator, full, merged))
-            x = run(block.local, merged, self.with_cp)
-        return (x if self.restore == 'none' else bring_back(x, merges, self.restore)), carry
+            else:
+                x = merged.merge(merger, run(block.context, x, self.with_cp))
+                x = run(block.local, x, self.with_cp)
+        return (x if self.restore == 'none' else merged.restore(x)), merged.carry
 
 
 @MODELS.register_module()
@@ -64,8 +58,7 @@ class LTMEfficientViT(EfficientViT):
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. Those that keep
             no grid are refused, for a convolution follows.
         restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
-            what the merged ones have gained; 'unmerge' returns to it from merged tokens alone; 'none' lets the
-            smaller map flow on and out. Defaults to 'stage'.
+            what the merged ones have gained; 'none' lets the smaller map flow on and out. Defaults to 'stage'.
         **kwargs: Arguments of :class:`EfficientViT`.
 
     Raises:
@@ -84,8 +77,8 @@ class LTMEfficientViT(EfficientViT):
         settings = self.arch_settings[self.arch]
         mergers = build_mergers(
             merger_config(merger, ratio),
-            depths=[settings['depths'][stage] for stage in self.attention_stages],
-            embed_dims=[settings['channels'][stage] for stage in self.attention_stages])
+            Host(depths=[settings['depths'][stage] for stage in self.attention_stages],
+                 embed_dims=[settings['channels'][stage] for stage in self.attention_stages]))
         for index, stage_mergers in zip(self.attention_stages, mergers):
             if index <= len(self.stages):
                 stage = self.stages[index - 1]

@@ -24,13 +24,13 @@ from mmpretrain.models.backbones.mobilenet_v2 import InvertedResidual
 from mmpretrain.models.backbones.mobilevit import MobileVitBlock
 from torch import Tensor
 
-from mmltm.merging.grids import Grid
-from mmltm.merging.operators import map_to_tokens, tokens_to_map
+from mmltm.merging import Host
+from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
 
-from .common import attend, bring_back, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
+from .common import MergedMap, attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
 
 
 class LTMMobileVitBlock(MobileVitBlock):
@@ -85,21 +85,16 @@ class LTMMobileVitBlock(MobileVitBlock):
         Returns:
             tuple: Tokens, their grid, the operators of merges that have not been undone, and the carry.
         """
-        merges = []
+        merged = MergedMap(carry)
         for layer, merger in zip(self.global_rep, self.mergers):
             tokens = run(lambda t, layer=layer: attend(layer, t), tokens, self.with_cp)
-            if not isinstance(merger, nn.Identity):
-                full = tokens_to_map(tokens, grid)
-                operator, carry = merger(full.unflatten(0, (-1, self.patch_area)), carry)
-                if operator is not None:
-                    merged = operator.merge(full)
-                    merges.append((operator, full, merged))
-                    tokens, grid = map_to_tokens(merged), operator.merged_grid
+            x = merged.merge(merger, tokens_to_map(tokens, grid), self.patch_area)
+            tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])
             tokens = run(lambda t, layer=layer: feed_forward(layer, t), tokens, self.with_cp)
-        if not merges or self.restore == 'none':
-            return tokens, grid, [operator for operator, _, _ in merges], carry
-        full = bring_back(tokens_to_map(tokens, grid), merges, self.restore)
-        return map_to_tokens(full), merges[0][0].grid, [], carry
+        if not merged.merges or self.restore == 'none':
+            return tokens, grid, [operator for operator, _, _ in merged.merges], merged.carry
+        full = merged.restore(tokens_to_map(tokens, grid))
+        return map_to_tokens(full), tuple(full.shape[-2:]), [], merged.carry
 
     def fuse(self, shortcut: Tensor, x: Tensor) -> Tensor:
         x = self.conv_proj(x)
@@ -154,9 +149,8 @@ class LTMMobileViT(MobileViT):
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. EViT, which
             needs a class token, is refused.
         restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
-            what the merged ones have gained; 'unmerge' returns to it from merged tokens alone, as mergers that keep
-            no grid (ToMe, ToFu, LTMP) do anyway; 'none' lets the smaller map flow on and out, but for these.
-            Defaults to 'stage'.
+            what the merged ones have gained; 'none' lets the smaller map flow on and out, but for mergers that keep no
+            grid (ToMe, ToFu, LTMP). Defaults to 'stage'.
         out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Layers
             behind the last of them are not built. Defaults to (4, ).
         frozen_stages (int): -1: nothing is frozen; 0: the stem; k: the stem and the first k stages, with
@@ -198,11 +192,11 @@ class LTMMobileViT(MobileViT):
         blocks = [layer[-1] for layer in self.layers if isinstance(layer[-1], LTMMobileVitBlock)]
         mergers = build_mergers(
             merger_config(merger, ratio),
-            depths=[len(block.mergers) for block in blocks],
-            embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks],
-            sequences='tokens',
-            mlp_ratios=[block.global_rep[0].ffn.feedforward_channels / block.conv_proj.in_channels
-                        for block in blocks])
+            Host(depths=[len(block.mergers) for block in blocks],
+                 embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks],
+                 sequences='tokens',
+                 mlp_ratios=[block.global_rep[0].ffn.feedforward_channels / block.conv_proj.in_channels
+                             for block in blocks]))
         for block, block_mergers in zip(blocks, mergers):
             block.mergers = block_mergers
         self.layers = self.layers[:max(out_indices) + 1]

@@ -24,8 +24,8 @@ from mmpretrain.models.backbones.swin_transformer import SwinBlock
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
-from mmltm.merging.grids import Grid
-from mmltm.merging.operators import tokens_to_map
+from mmltm.merging import Host
+from mmltm.merging.grids import Grid, tokens_to_map
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
 
@@ -155,7 +155,7 @@ class LTMSwin(SwinTransformer):
         if config is not None and has_block_ratios(config):
             config.setdefault('window', window_size)
         mergers = build_mergers(
-            config, self.depths, [stage.embed_dims for stage in self.stages], progressive=False, sequences='windows')
+            config, Host(self.depths, [stage.embed_dims for stage in self.stages], progressive=False, sequences='windows'))
         stages = list(zip(self.stages, mergers))[:max(out_indices) + 1]
         self.stages = ModuleList(LTMSwinStage(stage.blocks, stage.downsample, stage_mergers, with_cp)
                                  for stage, stage_mergers in stages)

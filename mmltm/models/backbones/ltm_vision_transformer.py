@@ -20,13 +20,14 @@ from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
-from mmltm.merging.grids import Grid, check_ratios, share_for_mean
-from mmltm.merging.operators import map_to_tokens, tokens_to_map
+from mmltm.merging import Host
+from mmltm.merging.base import window_sides
+from mmltm.merging.grids import Grid, check_ratios, map_to_tokens, share_for_mean, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
-from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config, window_sides
+from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
 
-from .common import attend, bring_back, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
+from .common import MergedMap, attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
 
 
 @MODELS.register_module()
@@ -47,8 +48,7 @@ class LTMVisionTransformer(VisionTransformer):
             ``rounding`` defaults to 'area', so that sides shrink one at a time. All mergers work here, EViT with a
             class token only.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone: those before
-            merging and what the merged ones have gained; 'unmerge' makes them of the merged ones alone; 'none'
-            gives the merged ones, no map if they have no grid; in 'avg_featmap' these count as often as tokens went into
+            merging and what the merged ones have gained; 'none' gives the merged ones, no map if they have no grid; in 'avg_featmap' these count as often as tokens went into
             them. The class token does not depend on it. Defaults to
             'stage'.
         out_indices (int or Sequence[int]): Layers to return, negative ones counted from the end. Layers
@@ -91,7 +91,7 @@ class LTMVisionTransformer(VisionTransformer):
             config = _with_block_ratios(config, depth)
         last = max(out_indices)
         sequences = 'tokens' if self.cls_token is None else 'class_token'
-        mergers = build_mergers(config, [depth - 1], [self.embed_dims], sequences=sequences)[0]
+        mergers = build_mergers(config, Host([depth - 1], [self.embed_dims], sequences=sequences))[0]
         self.mergers = mergers[:last].append(nn.Identity())
         self.keeps_grid = not any(isinstance(merger, SequenceMerger) for merger in mergers)
         if not self.keeps_grid and self.restore == 'none' and self.out_type == 'featmap':
@@ -122,20 +122,16 @@ class LTMVisionTransformer(VisionTransformer):
 
     def _forward_grid(self, x: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """Outputs from embedded tokens, (B, N, C), which mergers leave on a grid."""
-        outputs, merges, carry = [], [], None
+        outputs, merged = [], MergedMap()
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
             x = run(lambda x, layer=layer: attend(layer, x), x, self.with_cp)
             if not isinstance(merger, nn.Identity):
-                extra, full = self._split(x, grid)
-                operator, carry = merger(full, carry)
-                if operator is not None:
-                    merged = operator.merge(full)
-                    x, grid = torch.cat((extra, map_to_tokens(merged)), dim=1), operator.merged_grid
-                    if self.restore != 'none':
-                        merges.append((operator, full, merged))
+                extra, patches = self._split(x, grid)
+                patches = merged.merge(merger, patches)
+                x, grid = torch.cat((extra, map_to_tokens(patches)), dim=1), tuple(patches.shape[-2:])
             x = run(lambda x, layer=layer: feed_forward(layer, x), x, self.with_cp)
             if index in self.out_indices:
-                outputs.append(self._output(index, *self._restore(x, grid, merges)))
+                outputs.append(self._output(index, *self._restore(x, grid, merged)))
         return tuple(outputs)
 
     def _forward_sequence(self, x: Tensor, grid: Grid) -> tuple[Tensor, ...]:
@@ -164,13 +160,13 @@ class LTMVisionTransformer(VisionTransformer):
         """Extra tokens, and patch tokens as a map, both views."""
         return x[:, :self.num_extra_tokens], tokens_to_map(x[:, self.num_extra_tokens:], grid)
 
-    def _restore(self, x: Tensor, grid: Grid, merges: list[tuple]) -> tuple[Tensor, Grid]:
+    def _restore(self, x: Tensor, grid: Grid, merged: MergedMap) -> tuple[Tensor, Grid]:
         """Tokens with all patches, and their grid."""
-        if not merges:
+        if self.restore == 'none' or not merged.merges:
             return x, grid
         extra, update = self._split(x, grid)
-        update = bring_back(update, merges, self.restore)
-        return torch.cat((extra, map_to_tokens(update)), dim=1), merges[0][0].grid
+        update = merged.restore(update)
+        return torch.cat((extra, map_to_tokens(update)), dim=1), tuple(update.shape[-2:])
 
     def _freeze_stages(self) -> None:
         count = self.frozen_stages

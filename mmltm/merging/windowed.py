@@ -1,9 +1,8 @@
-"""The linear algebra of merging: masks to matrices, and matrices to maps of any size.
+"""Merging of maps of any size, window by window, by given matrices.
 
-Notation of the paper, section 3: tokens Z (N, D), mask G (N, P) whose columns sum to 1, merged tokens G^T Z.
-
-Tokens come as maps, (..., C, H, W). A sequence of tokens, (..., H W, C), is such a map without being copied
-(:func:`tokens_to_map`), only that its channels come last in memory; it is merged, and returned, in that layout.
+Notation of the paper, section 3: tokens Z (N, D), mask G (N, P) whose columns sum to 1, merged tokens G^T Z. A sequence
+of tokens is a map whose channels come last in memory (:func:`~mmltm.merging.grids.tokens_to_map`); it is merged, and
+returned, in that layout.
 """
 
 import copy
@@ -14,51 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .grids import AxisTile, Grid, tile_axis
-
-
-def normalize_mask(support: Tensor, scores: Tensor) -> Tensor:
-    """Softmax of ``scores`` over the sources, restricted to ``support`` (paper, Eq. 4).
-
-    Args:
-        support (Tensor): (..., N, P) of zeros and ones, at least a one in every column.
-        scores (Tensor): (..., N, P) pre-softmax mask.
-
-    Returns:
-        Tensor: (..., N, P), non-negative, every column sums to 1.
-    """
-    # Entries off the support must not decide the shift, or a column could underflow to zero; a column's largest
-    # entry on the support is then exp(0) = 1. The shift itself carries no gradient.
-    shift = scores.detach().masked_fill(support.detach() <= 0, float('-inf')).amax(-2, keepdim=True)
-    # Entries off the support can exceed the shift; the bound keeps 0 * inf out of the product.
-    weights = support * (scores - shift).clamp(max=30.0).exp()
-    return weights / weights.sum(-2, keepdim=True)
-
-
-def least_squares_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
-    """U = G (G^T G + eps I)^-1, the way back from merged tokens to all tokens.
-
-    G^T U is the identity up to ``eps``, and no gain of U exceeds 1 / (2 sqrt(eps)).
-
-    Args:
-        mask (Tensor): G, (..., N, P).
-
-    Returns:
-        Tensor: U, (..., N, P).
-    """
-    gram = mask.mT @ mask
-    gram = gram + eps * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    # Unlike cholesky, cholesky_ex does not make the host wait for the device; the ridge keeps the factor in existence.
-    return torch.cholesky_solve(mask.mT, torch.linalg.cholesky_ex(gram)[0]).mT
-
-
-def row_normalized_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
-    """Each token takes the weighted mean of the merged tokens that it went into; unused tokens take nothing."""
-    return mask / mask.sum(-1, keepdim=True).clamp(min=eps)
-
-
-INVERSES = {'lstsq': least_squares_inverse, 'rownorm': row_normalized_inverse}
-
+from .grids import AxisTile, Grid, map_to_tokens, tile_axis, tokens_to_map
 
 #: Most cells that a row of windows may be merged into for :meth:`WindowedMerge.collapse` to make one matrix of it: what
 #: such a matrix multiplies too much then takes less time than cutting the row into windows.
@@ -66,7 +21,14 @@ BAND_LIMIT = 128
 
 
 class Region(NamedTuple):
-    """Equal tiles side by side: one tile on each axis, and the matrices, ([B,] N, P), of all of them, or (B, T, N, P)."""
+    """T equal tiles side by side, and the matrices that merge them and lead back.
+
+    Attributes:
+        rows (AxisTile): Where they are on the vertical axis.
+        cols (AxisTile): The same on the horizontal axis.
+        merge (Tensor): G, (N, P), of all tiles, or (B, T, N, P), one a tile of every image.
+        unmerge (Tensor): U, of either shape, too.
+    """
     rows: AxisTile
     cols: AxisTile
     merge: Tensor
@@ -80,32 +42,22 @@ class Band(NamedTuple):
     unmerge: Tensor
 
 
-def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """View tokens of a grid, (..., h w, C), as a map, (..., C, h, w)."""
-    return tokens.unflatten(-2, grid).movedim(-1, -3)
-
-
-def map_to_tokens(x: Tensor) -> Tensor:
-    """A map, (..., C, h, w), as tokens, (..., h w, C); a view if its channels come last in memory."""
-    return x.movedim(-3, -1).flatten(-3, -2)
-
-
 def _channels_last(x: Tensor) -> bool:
     return x.stride(-3) == 1
 
 
-def _to_tiles(x: Tensor, rows: int, cols: int, batch: Sequence[int]) -> Tensor:
-    """Cut a (B, C, rows * h, cols * w) map into tiles.
+def _to_tiles(x: Tensor, rows: int, cols: int) -> Tensor:
+    """Cut a (B, C, rows * h, cols * w) map into T = rows * cols tiles.
 
     Returns:
-        Tensor: (*batch, tiles, h w, C) if channels come last in memory, else (*batch, channels and tiles, h w).
+        Tensor: (B T, h w, C) if channels come last in memory, else (B C T, h w).
     """
     b, c, height, width = x.shape
     h, w = height // rows, width // cols
     if _channels_last(x):
         x = x.movedim(1, -1).reshape(b, rows, h, cols, w, c).transpose(2, 3)
-        return x.reshape(*batch, -1, h * w, c)
-    return x.reshape(b, c, rows, h, cols, w).transpose(3, 4).reshape(*batch, -1, h * w)
+        return x.reshape(-1, h * w, c)
+    return x.reshape(b, c, rows, h, cols, w).transpose(3, 4).reshape(-1, h * w)
 
 
 def _from_tiles(tiles: Tensor, like: Tensor, rows: int, cols: int, tile: Grid) -> Tensor:
@@ -117,31 +69,24 @@ def _from_tiles(tiles: Tensor, like: Tensor, rows: int, cols: int, tile: Grid) -
     return tiles.reshape(b, c, rows, cols, h, w).transpose(3, 4).reshape(b, c, rows * h, cols * w)
 
 
-def _images(matrix: Tensor) -> Sequence[int]:
-    """(B, ) if every image has a matrix of its own, or one a tile; else ()."""
-    return matrix.shape[:1] if matrix.dim() > 2 else ()
-
-
 def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
-    """Merge the cells of every tile by ``matrix``, ([B, [T, ]] h w, h' w')."""
+    """Merge the cells of tiles, as :func:`_to_tiles` cuts them, by a (N, P) matrix, or by one a tile, (B, T, N, P).
+
+    Where an image has several maps, groups of tokens, they share its matrices.
+    """
     matrix = matrix.to(tiles.dtype)
-    if matrix.dim() == 4:  # tiles of neighbouring maps follow one another
-        tiles = tiles.unflatten(1, (-1, matrix.shape[1]))
-        if channels_last:
-            return (matrix.mT[:, None] @ tiles).flatten(1, 2)
-        return (tiles.transpose(1, 2) @ matrix).transpose(1, 2).flatten(1, 2)
-    if not channels_last:
-        return tiles @ matrix
-    return (matrix.mT if matrix.dim() == 2 else matrix.mT[:, None]) @ tiles
+    if matrix.dim() == 2:
+        return matrix.mT @ tiles if channels_last else tiles @ matrix
+    batch, count = matrix.shape[:2]
+    if channels_last:
+        return matrix.mT[:, None] @ tiles.unflatten(0, (batch, -1, count))
+    tiles = tiles.unflatten(0, (batch, -1, count)).transpose(1, 2)
+    return (tiles @ matrix).transpose(1, 2)
 
 
 def _apply_to_tiles(x: Tensor, rows: int, cols: int, out: Grid, matrix: Tensor) -> Tensor:
-    """Multiply every tile of a (B, C, rows * h, cols * w) map by ``matrix``, ([B', [T, ]] h w, h' w').
-
-    Each matrix of B' images serves B / B' neighbouring maps; T = rows * cols.
-    """
-    tiles = _to_tiles(x, rows, cols, _images(matrix))
-    return _from_tiles(_multiply(tiles, matrix, _channels_last(x)), x, rows, cols, out)
+    """Multiply every tile of a (B, C, rows * h, cols * w) map by a matrix, (h w, h' w'), or by one a tile."""
+    return _from_tiles(_multiply(_to_tiles(x, rows, cols), matrix, _channels_last(x)), x, rows, cols, out)
 
 
 class WindowedMerge:
@@ -155,38 +100,43 @@ class WindowedMerge:
         grid (tuple): Height and width of the maps to merge.
         source (tuple): Base window before merging.
         target (tuple): Base window after merging.
-        matrices (callable): Gives G and U, each (h w, h' w') or one such pair an image, (B, h w, h' w'), for a tile of
-            (h, w) that becomes (h', w').
+        matrices (callable): Gives G and U, each (h w, h' w'), for a tile of (h, w) that becomes (h', w').
     """
 
     def __init__(self, grid: Grid, source: Grid, target: Grid,
                  matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> None:
         rows = tile_axis(grid[0], source[0], target[0])
         cols = tile_axis(grid[1], source[1], target[1])
-        self.regions: list[list[Region]] = [
-            [Region(r, c, *matrices((r.size, c.size), (r.merged, c.merged))) for c in cols] for r in rows
-        ]
+        self.regions = [Region(r, c, *matrices((r.size, c.size), (r.merged, c.merged))) for r in rows for c in cols]
+        self._width = len(cols)
         self.grid = tuple(grid)
         self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
         self.bands: list[Band] = []
 
-    def following(self, tokens: Tensor, matrices: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> 'WindowedMerge':
-        """The same merging with other matrices, which depend on the tokens of every window.
+    @property
+    def _lines(self) -> list[list[Region]]:
+        """Regions that lie side by side, from top to bottom."""
+        return [self.regions[start:start + self._width] for start in range(0, len(self.regions), self._width)]
+
+    def cut(self, tokens: Tensor) -> list[Tensor]:
+        """The windows of every region, in the order of :attr:`regions`.
 
         Args:
-            tokens (Tensor): (B, H, W, d), by which to decide.
-            matrices (callable): From G of a region and the tokens of its windows, (B, T, h w, d), to G and U of each,
-                (B, T, h w, h' w').
+            tokens (Tensor): (B, H, W, d).
+
+        Returns:
+            list[Tensor]: (B, T, h w, d) each.
         """
+        x = tokens.contiguous().movedim(-1, 1)
+        return [_to_tiles(_cut(x, region), region.rows.count, region.cols.count).unflatten(0, (len(x), -1))
+                for region in self.regions]
 
-        def moved(region: Region) -> Region:
-            part = _cut(tokens.movedim(-1, 1), region)
-            tiles = _to_tiles(part, region.rows.count, region.cols.count, tokens.shape[:1])
-            merge, unmerge = matrices(region.merge, tiles)
-            return region._replace(merge=merge, unmerge=unmerge)
-
+    def with_matrices(self, matrices: Sequence[tuple[Tensor, Tensor]]) -> 'WindowedMerge':
+        """The same merging with other matrices, G and U of every region, each of either shape of :class:`Region`."""
         other = copy.copy(self)
-        other.regions, other.bands = [[moved(region) for region in line] for line in self.regions], []
+        other.regions = [region._replace(merge=merge, unmerge=unmerge)
+                         for region, (merge, unmerge) in zip(self.regions, matrices)]
+        other.bands = []
         return other
 
     def collapse(self, limit: int = BAND_LIMIT) -> 'WindowedMerge':
@@ -200,10 +150,10 @@ class WindowedMerge:
         Args:
             limit (int): Largest number of cells that a row of windows may be merged into.
         """
-        first, height = self.regions[0][0], max(line[0].rows.merged for line in self.regions)
-        alike = len(self.regions[0]) == 1 and first.cols.count > 1
+        first, height = self.regions[0], max(region.rows.merged for region in self.regions)
+        alike = self._width == 1 and first.cols.count > 1
         if not alike and height * self.merged_grid[1] <= limit and first.merge.dim() == 2:
-            self.bands = [self._band(line) for line in self.regions]
+            self.bands = [self._band(line) for line in self._lines]
         return self
 
     def _band(self, line: Sequence[Region]) -> Band:
@@ -222,12 +172,12 @@ class WindowedMerge:
             merged = [part @ band.merge.to(x.dtype) for part, band in zip(rows, self.bands)]
             return _join_rows(merged, (*x.shape[:-2], *self.merged_grid))
         maps = x.flatten(0, -4)
-        return _cat([_merge_line(maps, line) for line in self.regions], 2).unflatten(0, x.shape[:-3])
+        return _cat([_merge_line(maps, line) for line in self._lines], 2).unflatten(0, x.shape[:-3])
 
     def unmerge(self, y: Tensor) -> Tensor:
         """U y: (B, ..., C, H', W') to (B, ..., C, H, W)."""
         maps, lines, top = y.flatten(0, -4), [], 0
-        for line in self.regions:
+        for line in self._lines:
             height = line[0].rows.count * line[0].rows.merged
             lines.append(_unmerge_line(maps[:, :, top:top + height], line))
             top += height
@@ -266,12 +216,11 @@ class WindowedMerge:
 
         def through(region: Region) -> Tensor:
             part, rows, cols = _cut(x, region), region.rows, region.cols
-            tiles = _to_tiles(part, rows.count, cols.count, _images(region.merge))
-            tiles = function(_multiply(tiles, region.merge, True))
-            tiles = _multiply(tiles, region.unmerge.mT, True)
+            tiles = function(_multiply(_to_tiles(part, rows.count, cols.count), region.merge, True))
+            tiles = _multiply(tiles.flatten(0, -3), region.unmerge.mT, True)
             return _from_tiles(tiles, part, rows.count, cols.count, (rows.size, cols.size))
 
-        return map_to_tokens(_cat([_cat([through(region) for region in line], 3) for line in self.regions], 2))
+        return map_to_tokens(_cat([_cat([through(region) for region in line], 3) for line in self._lines], 2))
 
 
 def map_windows(tokens: Tensor, grid: Grid, source: Grid, target: Grid,
@@ -293,7 +242,7 @@ def map_windows(tokens: Tensor, grid: Grid, source: Grid, target: Grid,
 
     def through(rows: AxisTile, cols: AxisTile) -> Tensor:
         part = _cut(x, Region(rows, cols, None, None))
-        windows = function(_to_tiles(part, rows.count, cols.count, ()), rows.merged * cols.merged)
+        windows = function(_to_tiles(part, rows.count, cols.count), rows.merged * cols.merged)
         return _from_tiles(windows, part, rows.count, cols.count, (rows.size, cols.size))
 
     rows, cols = (tile_axis(*sides) for sides in zip(grid, source, target))

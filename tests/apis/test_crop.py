@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mmltm.merging import AvgPool, Crop
+from mmltm.apis.crop import Crop
+from mmltm.merging import AvgPool
 
 WINDOW = dict(source=(7, 7), target=(5, 6), embed_dims=3)
 

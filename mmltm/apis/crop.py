@@ -5,13 +5,12 @@ merged, so what the model says is worthless.
 """
 
 from collections.abc import Callable
-from typing import Optional
 
-import torch.nn as nn
 from torch import Tensor
 
-from .grids import Grid, tile_axis
-from .operators import map_to_tokens, tokens_to_map
+from mmltm.merging import GridMerger
+from mmltm.merging.base import merged_size
+from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
 
 
 class CropMerge:
@@ -25,8 +24,7 @@ class CropMerge:
 
     def __init__(self, grid: Grid, source: Grid, target: Grid) -> None:
         self.grid = tuple(grid)
-        self.merged_grid = tuple(sum(tile.count * tile.merged for tile in tile_axis(*sides))
-                                 for sides in zip(grid, source, target))
+        self.merged_grid = merged_size(self.grid, source, target)
 
     def merge(self, x: Tensor) -> Tensor:
         """(B, ..., C, H, W) to (B, ..., C, H', W'), a view."""
@@ -50,20 +48,8 @@ class CropMerge:
         return map_to_tokens(self.unmerge(tokens_to_map(function(corner), self.merged_grid)))
 
 
-class Crop(nn.Module):
-    """Cuts the tokens of one block off that merging would take away, and brings back nothing.
+class Crop(GridMerger):
+    """Cuts the tokens of one block off that merging would take away, and brings back nothing."""
 
-    Args:
-        source (tuple): Base window (h, w) before merging.
-        target (tuple): Base window (h', w') after merging.
-        embed_dims (int): Channels of a token, of no effect.
-        first (bool): First merging block of the network, of no effect. Defaults to False.
-    """
-
-    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False) -> None:
-        super().__init__()
-        self.source, self.target = tuple(source), tuple(target)
-
-    def forward(self, x: Tensor, carry: Optional[None] = None) -> tuple[CropMerge, None]:
-        """The operator for maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
-        return CropMerge(x.shape[-2:], self.source, self.target), None
+    def operator(self, x: Tensor) -> CropMerge:
+        return CropMerge(x.shape[-2:], self.source, self.target)

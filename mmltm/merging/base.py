@@ -1,0 +1,194 @@
+"""The two interfaces of token merging: what merges a map, and what decides how.
+
+A **merge operator** is a linear map for feature maps of one size: it merges tokens and leads back. A **merger** belongs
+to one block of a network. It looks at the block's tokens and returns an operator (:class:`GridMerger`), or, if it keeps
+no grid, fewer tokens (:class:`~mmltm.merging.sequences.SequenceMerger`).
+
+Every merger class says itself what it needs and how the blocks of a backbone share the work, so nothing else asks for a
+merger's name or class. To add one, derive from either class and register it, see ``docs/add_a_merger.md``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from .grids import Grid, check_ratios, separate_schedule, tile_axis, window_schedule
+
+
+class MergeOperator(Protocol):
+    """Merging of maps of one size, and the way back.
+
+    Maps are (B, ..., C, H, W); channels may come last in memory, and the groups of tokens in the dimensions between
+    are merged alike.
+
+    Attributes:
+        grid (tuple): Height and width before merging.
+        merged_grid (tuple): The same after it.
+    """
+    grid: Grid
+    merged_grid: Grid
+
+    def merge(self, x: Tensor) -> Tensor:
+        """G^T x: (B, ..., C, H, W) to (B, ..., C, H', W')."""
+
+    def unmerge(self, y: Tensor) -> Tensor:
+        """U y: (B, ..., C, H', W') to (B, ..., C, H, W)."""
+
+    def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
+        """All tokens, with what merged tokens have gained: full + U (update - merged), for merged = G^T full."""
+
+    def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """U f(G^T x) of tokens (B, H W, C), for a function of single tokens."""
+
+
+#: For every block of every stage the arguments its merger is built with, or None where it merges nothing.
+Plan = list[list[dict | None]]
+
+
+class Host(NamedTuple):
+    """What a backbone offers to mergers.
+
+    Attributes:
+        depths (Sequence[int]): Number of merging blocks of every stage.
+        embed_dims (Sequence[int]): Channels of a token in every stage.
+        progressive (bool): A block merges what the block before has left over; else every block sees the full grid.
+        sequences (str): What mergers that keep no grid can do: 'none' (nothing, a convolution follows), 'windows'
+            (merge within windows, for an MLP alone), 'tokens' (let all tokens of an image go on), 'class_token' (the
+            same, with a class token among them).
+        mlp_ratios (Sequence[float]): Hidden channels of every stage's MLPs over its channels.
+    """
+    depths: Sequence[int]
+    embed_dims: Sequence[int]
+    progressive: bool = True
+    sequences: str = 'none'
+    mlp_ratios: Sequence[float] | None = None
+
+    def by_stage(self, blocks: Sequence[Any]) -> list[list[Any]]:
+        """A flat list with an entry a block, cut into stages."""
+        blocks = iter(blocks)
+        return [[next(blocks) for _ in range(depth)] for depth in self.depths]
+
+
+class Merger(nn.Module):
+    """Base of everything that merges the tokens of one block.
+
+    Attributes:
+        amounts (tuple[str]): Settings of a config any one of which says how many tokens are kept: 'ratio', 'r', 'p'.
+        default_amount (dict): What is taken where none of them is given; empty if one must be.
+        ratio_per_block (bool): Whether ``ratio`` is the share of tokens that a block keeps.
+        has_windows (bool): Whether ``window`` and ``rounding`` of a config mean anything.
+        random_init (bool): Whether results depend on the seed before any training.
+        has_loss (bool): Whether training needs a loss term of its own.
+        keeps_grid (bool): Whether merged tokens form a map again that means the same in every image.
+        active (bool): False: the block keeps all its tokens.
+    """
+    amounts: ClassVar[tuple[str, ...]] = ('ratio', )
+    default_amount: ClassVar[dict] = {}
+    ratio_per_block: ClassVar[bool] = True
+    has_windows: ClassVar[bool] = True
+    random_init: ClassVar[bool] = False
+    has_loss: ClassVar[bool] = False
+    keeps_grid: ClassVar[bool] = True
+    active: bool = True
+
+    @classmethod
+    def refusal(cls, host: Host) -> str | None:
+        """Why blocks of such a backbone cannot use this merger, as the end of a sentence, or None."""
+        return None
+
+    @classmethod
+    def plan(cls, config: dict, host: Host) -> Plan:
+        """What the merger of every block is built with.
+
+        Args:
+            config (dict): Of the merger, without ``type``.
+            host (Host): Of the backbone.
+
+        Raises:
+            ValueError: The config asks for what cannot be.
+        """
+        raise NotImplementedError
+
+
+class GridMerger(Merger):
+    """Merges the tokens of one block, a map, into a smaller map, window by window.
+
+    Args:
+        source (tuple): Base window (h, w) before merging, N = h w tokens.
+        target (tuple): Base window (h', w') after merging, P = h' w' tokens.
+        embed_dims (int): Channels D of a token.
+        first (bool): No block of the network merges before this one. Defaults to False.
+        base (tuple, optional): The window before the first of the merges that this one goes on from. Defaults to
+            ``source``.
+    """
+
+    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False,
+                 base: Grid | None = None) -> None:
+        super().__init__()
+        self.source, self.target = tuple(source), tuple(target)
+        self.base = self.source if base is None else tuple(base)
+        self.embed_dims, self.first = embed_dims, first
+
+    def operator(self, x: Tensor) -> MergeOperator:
+        """The merging of maps like ``x``, (B, ..., C, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, carry: Any = None) -> tuple[MergeOperator | None, Any]:
+        """The merging of maps like ``x``, and what the next block needs to know.
+
+        Args:
+            x (Tensor): (B, ..., C, H, W), tokens before merging; those of ``...`` are merged alike.
+            carry (Any): From the merger of the block before, of the same type; None in the first.
+
+        Returns:
+            tuple: The operator (None: do not merge) and this merger's own carry.
+        """
+        return (self.operator(x) if self.active else None), carry
+
+    @classmethod
+    def plan(cls, config: dict, host: Host) -> Plan:
+        config = dict(config)
+        pairs = host.by_stage(_window_pairs(config, host, host.progressive))
+        plan: Plan = []
+        first = True
+        for stage, channels in zip(pairs, host.embed_dims):
+            plan.append([])
+            for source, target, _ in stage:
+                if source == target:
+                    plan[-1].append(None)
+                    continue
+                base = next(before for before, after, _ in stage if before != after) if host.progressive else source
+                plan[-1].append(dict(config, source=source, target=target, embed_dims=channels, first=first, base=base))
+                first = False
+        return plan
+
+    def extra_repr(self) -> str:
+        return f'source={self.source}, target={self.target}'
+
+
+def window_sides(window: int | Sequence[int]) -> Grid:
+    """Height and width of a base window, given as one side or both."""
+    return (window, window) if isinstance(window, int) else tuple(window)
+
+
+def _window_pairs(config: dict, host: Host, progressive: bool) -> list[tuple[Grid, Grid, float]]:
+    """Base window before and after every block's merge, and the block's ratio; takes its settings off the config."""
+    ratios = check_ratios(config.pop('ratio'), sum(host.depths))
+    window = window_sides(config.pop('window', 7))
+    rounding = config.pop('rounding', 'nearest' if progressive else 'area')
+    if not progressive:
+        return [(window, target, ratio)
+                for target, ratio in zip(separate_schedule(window, ratios, rounding), ratios)]
+    pairs: list[tuple[Grid, Grid, float]] = []
+    for stage in host.by_stage(ratios):
+        grids = window_schedule(window, stage, rounding)
+        pairs += zip(grids, grids[1:], stage)
+    return pairs
+
+
+def merged_size(grid: Grid, source: Grid, target: Grid) -> Grid:
+    """Height and width of a map after its windows have been merged."""
+    height, width = (sum(tile.count * tile.merged for tile in tile_axis(*sides))
+                     for sides in zip(grid, source, target))
+    return height, width

@@ -1,0 +1,168 @@
+"""A mask that learns by the loss alone, the same for all images: logits, their prior, and what they make of a window.
+
+A mask belongs to a base window (``source``) and serves maps of any size window by window, in place of the paper's one N x P
+mask for one input size. What its logits have learnt away from their start is resampled to smaller windows at the
+edges of a map; the start itself is known exactly at every size.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .base import GridMerger
+from .grids import Grid, resample_mask
+from .masks import gumbel_sigmoid, keep_largest, least_squares_inverse, normalize_mask
+from .precision import autocast_off
+from .priors import PRIORS
+from .windowed import WindowedMerge
+
+
+class LearntMask(GridMerger):
+    """Merges the tokens of one block by a learnt mask (paper, section 3.1, Eqs. 3 and 4, without the step).
+
+    Args:
+        source, target, embed_dims, first, base: See :class:`~mmltm.merging.base.GridMerger`.
+        prior (str): Mask before it has learnt: 'area' averages the area that a token takes the place of, 'partition'
+            groups neighbouring tokens, each in one group (:mod:`.partition`), 'uniform' weighs all entries alike, as the
+            paper does. Defaults to 'area'.
+        temperature (float): Of the Gumbel-sigmoid that samples the binary mask in training. Defaults to 1.0.
+
+    Attributes:
+        logits (Tensor): (N, P) mask logits.
+        active (bool): Whether to merge; saved in checkpoints.
+    """
+
+    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False, base: Grid | None = None,
+                 prior: str = 'area', temperature: float = 1.0) -> None:
+        super().__init__(source, target, embed_dims, first, base)
+        if prior not in PRIORS:
+            raise ValueError(f'prior must be one of {tuple(PRIORS)}, got {prior!r}')
+        if temperature <= 0:
+            raise ValueError(f'temperature must be positive, got {temperature}')
+        self.temperature, self._prior = temperature, PRIORS[prior]
+        self.logits = nn.Parameter(self._prior.logits(self.source, self.target, self.base))
+        self.register_buffer('merging', torch.ones((), dtype=torch.bool))
+        self._active = True
+        self._cache: dict = {}
+        self._cache_stamp: tuple = ()
+
+    @property
+    def active(self) -> bool:
+        return self._active
+
+    @active.setter
+    def active(self, value: bool) -> None:
+        # The buffer travels with checkpoints; the flag spares the host waiting for the device at every
+        # forward pass.
+        self._active = value
+        self.merging.fill_(value)
+
+    def operator(self, x: Tensor) -> WindowedMerge:
+        if not self.is_constant:
+            with autocast_off(x):
+                return self.windowed(x, self.matrices)
+
+        def cached(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
+            return self._cached(('matrices', source, target), lambda: self.matrices(source, target))
+
+        def make() -> WindowedMerge:
+            with autocast_off(x):
+                return self.windowed(x, cached).collapse()
+
+        return self._cached(('operator', *x.shape[-2:]), make, self.stamp)
+
+    def windowed(self, x: Tensor, matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> WindowedMerge:
+        """The merging of maps like ``x`` by the matrices of each kind of tile."""
+        return WindowedMerge(x.shape[-2:], self.source, self.target, matrices)
+
+    def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mask and way back for one tile.
+
+        Args:
+            source (tuple): The tile (h, w) before merging, N = h w.
+            target (tuple): The tile (h', w') after merging, P = h' w'.
+            steps (Tensor, optional): What is added to the pre-softmax mask of the base window, (N, P).
+
+        Returns:
+            tuple[Tensor]: G and U, each (N, P), float32.
+        """
+        mask = self.mask(source, target, steps, sample=self.training)
+        return mask, least_squares_inverse(mask)
+
+    def mask(self, source: Grid, target: Grid, steps: Tensor | None = None, sample: bool = False) -> Tensor:
+        """G of a tile, its support sampled or, as in evaluation, by sign."""
+        scores = self.scores(source, target)
+        if steps is not None:
+            scores = scores + self.resampled(steps, source, target)
+        return normalize_mask(self.support(source, target, sample), scores)
+
+    def support(self, source: Grid, target: Grid, sample: bool = False) -> Tensor:
+        """The binary mask of a tile, (N, P): sampled, with a gradient, or by the sign of the logits."""
+        logits = self.learnt(source, target) + self.constant(self._prior.logits, source, target)
+        support = gumbel_sigmoid(logits, self.temperature) if sample else (logits > 0).to(logits)
+        return keep_largest(support, logits)
+
+    def scores(self, source: Grid, target: Grid) -> Tensor:
+        """The pre-softmax mask of a tile before any step, (N, P)."""
+        return self.constant(self._prior.scores, source, target)
+
+    def learnt(self, source: Grid, target: Grid) -> Tensor:
+        """What the logits have learnt, on a tile, (N, P)."""
+        learnt = self.logits.float() - self.constant(self._prior.logits, self.source, self.target)
+        return self.resampled(learnt, source, target)
+
+    def resampled(self, mask: Tensor, source: Grid, target: Grid) -> Tensor:
+        """An (..., N, P) matrix of the base window on the grids of a tile."""
+        return resample_mask(mask, self.source, self.target, source, target)
+
+    def constant(self, function: Callable, source: Grid, target: Grid) -> Tensor:
+        """A function of the prior for a tile, on the device of the logits, computed once."""
+        # What is left beside whole windows has a history of its own, which no merge but its own knows.
+        base = self.base if (source, target) == (self.source, self.target) else source
+        return self._cached(
+            (function, source, target), lambda: function(source, target, base).to(self.logits.device))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the mask depends on nothing but parameters and buffers, in evaluation as a rule."""
+        return not (self.training or torch.is_grad_enabled() and self.logits.requires_grad)
+
+    @property
+    def stamp(self) -> tuple:
+        """What the constant mask was made from: it is made anew after any change."""
+        return (self.logits._version, )
+
+    def _cached(self, key: Any, compute: Callable, stamp: tuple | None = None) -> Any:
+        if stamp is not None and stamp != self._cache_stamp:
+            self._cache.clear()
+            self._cache_stamp = stamp
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
+
+    def _forget(self) -> None:
+        self._cache.clear()
+        self._cache_stamp = ()
+
+    # A mask computed before any of these is stale after it.
+    def train(self, mode: bool = True) -> 'LearntMask':
+        self._forget()
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs) -> 'LearntMask':
+        self._forget()
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        self._forget()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._active = bool(self.merging)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_cache': {}, '_cache_stamp': ()}
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, ratio={math.prod(self.target) / math.prod(self.source):.3f}'

@@ -1,0 +1,128 @@
+"""The information-bottleneck step of a mask, for every window by itself (paper, section 3.2 and Algorithm 1).
+
+A window of an image is a sample of its own: Z (N, d) are its tokens in the space of the statistics, V (P, d) the
+direction in which its merged tokens lower their bound (:mod:`mmltm.ib`). The pre-softmax mask A of Eq. 3 becomes
+
+    A(l) = R(A(l-1)) + 2 eta beta f(Z) V^T,    f(Z) = Z + Z W,
+
+R resamples from the windows of the block before to those of this one, W and eta are learnt (:class:`~.ltm.LTM`). All
+matrices here are transposed, (P, N), because the softmax of Eq. 4 runs over the N sources of each merged token.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .grids import Grid, map_to_tokens, resample_mask
+from .windowed import Region, WindowedMerge
+
+STEP_NORMS = ('rms', 'none')
+#: Gradients of a root mean square below this, in nats, are rounding errors and not scaled up to a whole step.
+NOISE = 1e-6
+
+#: Grids of a tile before and after merging, and how many of its kind a map has.
+Kind = tuple[Grid, Grid, int]
+
+
+def kind_of(region: Region) -> Kind:
+    """Grids of a region's tiles, and their number."""
+    rows, cols = region.rows, region.cols
+    return (rows.size, cols.size), (rows.merged, cols.merged), rows.count * cols.count
+
+
+class WindowSteps(NamedTuple):
+    """Sums of the steps that the masks of an image's windows have taken so far.
+
+    Attributes:
+        tiles (tuple[Tensor]): (B, T, P, N) for each kind of tile, T tiles of it.
+        kinds (tuple): What these are.
+    """
+    tiles: tuple[Tensor, ...]
+    kinds: tuple[Kind, ...]
+
+    def resampled(self, kinds: Sequence[Kind]) -> list[Tensor]:
+        """The sums on the tiles of the next block, (B, T or 1, P, N) each.
+
+        Where the next block has the same windows, each goes on from its own steps. Where it has others, because a new
+        stage has begun, all of them go on from the mean over the image's windows.
+        """
+        if [count for *_, count in kinds] == [count for *_, count in self.kinds]:
+            pairs = zip(self.tiles, self.kinds)
+        else:
+            largest = max(range(len(self.kinds)), key=lambda index: self.kinds[index][2])
+            pairs = ((self.tiles[largest].mean(1, keepdim=True), self.kinds[largest]) for _ in kinds)
+        return [resample_mask(tile, target, source, new_target, new_source)
+                for (tile, (source, target, _)), (new_source, new_target, _) in zip(pairs, kinds)]
+
+
+def window_steps(features: Sequence[Tensor], directions: Sequence[Tensor], gain: Tensor, norm: str) -> list[Tensor]:
+    """The step of every window, gain f(Z) V^T, transposed.
+
+    Only ``gain`` and ``features`` carry a gradient: directions are constants of the backward pass, and so is the norm
+    that scales a step, whose gradient at zero would be NaN.
+
+    Args:
+        features (Sequence[Tensor]): f(Z), (B, T, N, d) for each kind of tile.
+        directions (Sequence[Tensor]): V, (B, T, P, d).
+        gain (Tensor): Scalar, eta.
+        norm (str): 'rms' scales every step to unit root mean square before the gain, after what the entries of a column
+            have in common, which does not pass the softmax, has been taken off; 'none' leaves it.
+
+    Returns:
+        list[Tensor]: (B, T, P, N) each.
+    """
+    steps = []
+    for tokens, direction in zip(features, directions):
+        if norm == 'rms':
+            tokens = tokens - tokens.mean(-2, keepdim=True)
+            # ||f V^T||^2 = tr(f^T f V^T V): two small products in place of a large one.
+            seen = tokens.detach()
+            square = ((seen.mT @ seen) * (direction.mT @ direction)).sum((-2, -1), keepdim=True)
+            rms = (square / (tokens.shape[-2] * direction.shape[-2])).clamp_min(0).sqrt()
+            direction = direction / rms.clamp_min(NOISE)
+        steps.append((gain * direction) @ tokens.mT)
+    return steps
+
+
+def project_map(x: Tensor, matrix: Tensor) -> Tensor:
+    """Project the tokens of a map, without moving the map about in memory.
+
+    Args:
+        x (Tensor): (B, C, H, W), or (B, A, C, H, W) whose tokens have the channels of all A groups.
+        matrix (Tensor): (D, d), D = A C.
+
+    Returns:
+        Tensor: (B, H, W, d).
+    """
+    size, x = x.shape[-2:], x.to(matrix.dtype)
+    if x.dim() == 5:
+        tokens = (map_to_tokens(x) @ matrix.view(*x.shape[1:3], -1)).sum(1)
+    elif x.stride(-3) == 1:
+        tokens = map_to_tokens(x) @ matrix
+    else:
+        tokens = (matrix.mT @ x.flatten(2)).mT
+    return tokens.unflatten(1, size)
+
+
+def resize_tokens(tokens: Tensor, grid: Grid, size: Grid) -> Tensor:
+    """Tokens of one grid, (B, T, h w, d), resampled bilinearly to another one, (B, T, h' w', d)."""
+    if grid == size:
+        return tokens
+    maps = F.interpolate(tokens.flatten(0, 1).mT.unflatten(-1, grid), size=size, mode='bilinear', align_corners=False)
+    return maps.flatten(-2).mT.unflatten(0, tokens.shape[:2])
+
+
+def join_windows(tiles: Sequence[Tensor], grids: Sequence[Grid], size: Grid) -> Tensor:
+    """Tokens of tiles of all kinds as samples of one size, (B T, h w, d); smaller tiles are resampled to it."""
+    windows = [resize_tokens(tile, grid, size) for tile, grid in zip(tiles, grids)]
+    return (windows[0] if len(windows) == 1 else torch.cat(windows, 1)).flatten(0, 1)
+
+
+def split_windows(windows: Tensor, operator: WindowedMerge, batch: int, size: Grid) -> list[Tensor]:
+    """The way back from :func:`join_windows` for merged tokens: (B T, P, d) to (B, T, p, d) for each kind of tile."""
+    kinds = [kind_of(region) for region in operator.regions]
+    parts = windows.unflatten(0, (batch, -1)).split([count for *_, count in kinds], 1)
+    return [resize_tokens(part, size, target) for part, (_, target, _) in zip(parts, kinds)]
