@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .base import GridMerger
 from .grids import Grid, resample_mask
 from .masks import gumbel_sigmoid, keep_largest, least_squares_inverse, normalize_mask
-from .precision import autocast_off
+from .precision import at_least_float32, autocast_off
 from .priors import PRIORS
 from .windowed import WindowedMerge
 
@@ -111,7 +111,7 @@ class LearntMask(GridMerger):
 
     def learnt(self, source: Grid, target: Grid) -> Tensor:
         """What the logits have learnt, on a tile, (N, P)."""
-        learnt = self.logits.float() - self.constant(self._prior.logits, self.source, self.target)
+        learnt = at_least_float32(self.logits) - self.constant(self._prior.logits, self.source, self.target)
         return self.resampled(learnt, source, target)
 
     def resampled(self, mask: Tensor, source: Grid, target: Grid) -> Tensor:
@@ -119,11 +119,11 @@ class LearntMask(GridMerger):
         return resample_mask(mask, self.source, self.target, source, target)
 
     def constant(self, function: Callable, source: Grid, target: Grid) -> Tensor:
-        """A function of the prior for a tile, on the device of the logits, computed once."""
+        """A function of the prior for a tile, on the device of the logits and in their precision, computed once."""
         # What is left beside whole windows has a history of its own, which no merge but its own knows.
         base = self.base if (source, target) == (self.source, self.target) else source
         return self._cached(
-            (function, source, target), lambda: function(source, target, base).to(self.logits.device))
+            (function, source, target), lambda: function(source, target, base).to(at_least_float32(self.logits)))
 
     @property
     def is_constant(self) -> bool:

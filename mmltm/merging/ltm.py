@@ -23,7 +23,7 @@ from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
 from .grids import Grid, resample_mask
 from .learnt_mask import LearntMask
 from .masks import least_squares_inverse, normalize_mask
-from .precision import autocast_off
+from .precision import at_least_float32, autocast_off
 from .step import (
     NOISE,
     STEP_NORMS,
@@ -181,7 +181,7 @@ class LTM(LearntMask):
             steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
         x, pending = self._pending(x, carry)
         if self.stats is not None:
-            step = self.step.float()
+            step = at_least_float32(self.step)
             if learning:
                 operator = self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2)
                 masks = [region.merge.mT for region in operator.regions]
@@ -264,12 +264,12 @@ class LTM(LearntMask):
         """From the channels of a token to those of the statistics, (D, d)."""
         if self.stats.projection is not None:
             return self.stats.projection
-        return torch.eye(self.embed_dims, device=self.logits.device)
+        return torch.eye(self.embed_dims, dtype=self.stats.centroids.dtype, device=self.logits.device)
 
     @property
     def _features(self) -> Tensor:
         """From the channels of a token to f(Z), (D, d)."""
-        return self._projection if self.weight is None else self._projection + self.weight.float()
+        return self._projection if self.weight is None else self._projection + at_least_float32(self.weight)
 
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
         """Merged tokens of all windows, (B T, P, d)."""

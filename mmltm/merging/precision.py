@@ -12,3 +12,8 @@ def autocast_off(x: Tensor) -> contextlib.AbstractContextManager:
     if torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """A floating tensor in float32, or in its own dtype where that is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
