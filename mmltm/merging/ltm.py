@@ -80,8 +80,8 @@ class LTM(LearntMask):
 
     Attributes:
         logits (Tensor): (N, P) mask logits.
-        gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
-        weight (Tensor): W of the layer, (D, d), from the tokens' channels to those of the statistics.
+        step_gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
+        step_weight (Tensor): W of the layer, (D, d), from the tokens' channels to those of the statistics.
         step (Tensor): (N, P) running mean of the steps of training.
         stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no step.
         report (BottleneckReport, optional): What a log says of this layer.
@@ -115,7 +115,7 @@ class LTM(LearntMask):
         self.mode, self.eta, self.step_norm, self.momentum = mode, eta, step_norm, momentum
         self.stats: ClassStatistics | None = None
         self.report: BottleneckReport | None = None
-        self.weight: nn.Parameter | None = None
+        self.step_weight: nn.Parameter | None = None
         if num_classes is not None and not self.first:
             tokens, merged_tokens = math.prod(self.source), math.prod(self.target)
             space = dict(beta=beta, normalize=normalize, center=center)
@@ -124,9 +124,9 @@ class LTM(LearntMask):
             self.report = BottleneckReport(num_classes, tokens * channels, **space)
             self.register_buffer('step', torch.zeros_like(self.logits))
             if mode == 'instance':
-                self.gain = nn.Parameter(torch.tensor(float(eta)))
+                self.step_gain = nn.Parameter(torch.tensor(float(eta)))
                 if layer:
-                    self.weight = nn.Parameter(torch.zeros(self.embed_dims, channels))
+                    self.step_weight = nn.Parameter(torch.zeros(self.embed_dims, channels))
         self.targets: BatchTargets | Tensor | None = None
         self.reporting = self.fitting = False
         self._observed: Tensor | None = None
@@ -224,7 +224,7 @@ class LTM(LearntMask):
             directions = self.stats.posterior_direction(merged)
             directions = split_windows(2 * self.stats.beta * directions, operator, len(x), self.target)
         features = operator.cut(project_map(x.detach(), self._features))
-        steps = window_steps(features, directions, self.gain, self.step_norm)
+        steps = window_steps(features, directions, self.step_gain, self.step_norm)
         if carried is not None:
             steps = [own + before for own, before in zip(steps, carried)]
         after = [(score + total).softmax(-1) for score, total in zip(scores, steps)]
@@ -269,7 +269,7 @@ class LTM(LearntMask):
     @property
     def _features(self) -> Tensor:
         """From the channels of a token to f(Z), (D, d)."""
-        return self._projection if self.weight is None else self._projection + at_least_float32(self.weight)
+        return self._projection if self.step_weight is None else self._projection + at_least_float32(self.step_weight)
 
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
         """Merged tokens of all windows, (B T, P, d)."""
@@ -341,8 +341,8 @@ class LTM(LearntMask):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         # Checkpoints from before there was a learnt gain and layer: as they start.
         for name, value in self.named_parameters(recurse=False):
-            if name in ('gain', 'weight') and f'{prefix}logits' in state_dict:
-                state_dict.setdefault(prefix + name, torch.full_like(value, self.eta if name == 'gain' else 0.))
+            if name in ('step_gain', 'step_weight') and f'{prefix}logits' in state_dict:
+                state_dict.setdefault(prefix + name, torch.full_like(value, self.eta if name == 'step_gain' else 0.))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __getstate__(self) -> dict:

@@ -170,7 +170,7 @@ def test_edges_and_small_maps_take_the_step_too(size, mode):
     regions = ltm.eval()(maps)[0].regions
     ltm.step.zero_()
     if mode == 'instance':
-        ltm.gain.data.zero_()
+        ltm.step_gain.data.zero_()
     unmoved = ltm(maps)[0].regions
     for region, other in zip(regions, unmoved):
         torch.testing.assert_close(region.merge.sum(-2), torch.ones_like(region.merge.sum(-2)))

@@ -27,9 +27,9 @@ def merger(source=(4, 4), target=(3, 3), channels=5, spread=1.0, **kwargs):
     stats.label_q.copy_(torch.rand(CLASSES, CLASSES).softmax(1))
     stats.assigned.fill_(4.)
     with torch.no_grad():
-        ltm.gain.fill_(0.6)
-        if ltm.weight is not None:
-            ltm.weight.copy_(0.3 * torch.randn_like(ltm.weight))
+        ltm.step_gain.fill_(0.6)
+        if ltm.step_weight is not None:
+            ltm.step_weight.copy_(0.3 * torch.randn_like(ltm.step_weight))
     return ltm.eval()
 
 
@@ -59,11 +59,11 @@ def literal_mask(ltm, tokens, before=0.):
         return weights / weights.sum(0)
 
     direction = literal_direction(ltm.stats, softmax(before).mT.detach() @ tokens)
-    step = 2 * ltm.stats.beta * (tokens + tokens @ ltm.weight) @ direction.mT
+    step = 2 * ltm.stats.beta * (tokens + tokens @ ltm.step_weight) @ direction.mT
     if ltm.step_norm == 'rms':
         step = step - step.mean(0)
         step = step / step.square().mean().sqrt().detach().clamp(min=1e-6)  # below, it is rounding errors
-    steps = before + ltm.gain * step
+    steps = before + ltm.step_gain * step
     return softmax(steps), steps
 
 
@@ -98,29 +98,29 @@ def test_layer_and_gain_learn_by_autograd_of_the_literal_formula(step_norm):
     ltm = merger(step_norm=step_norm, **SPACES[0])
     x, wanted = torch.randn(2, 5, 8, 4, dtype=torch.float64), torch.randn(2, 2, 16, 9, dtype=torch.float64)
     loss = (ltm(x)[0].regions[0].merge * wanted).sum()
-    found = torch.autograd.grad(loss, (ltm.weight, ltm.gain))
+    found = torch.autograd.grad(loss, (ltm.step_weight, ltm.step_gain))
     literal = sum((literal_mask(ltm, tokens)[0] * target).sum()
                   for image, targets in zip(windows_of(x), wanted) for tokens, target in zip(image, targets))
-    for mine, theirs in zip(found, torch.autograd.grad(literal, (ltm.weight, ltm.gain))):
+    for mine, theirs in zip(found, torch.autograd.grad(literal, (ltm.step_weight, ltm.step_gain))):
         torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
         assert theirs.abs().max() > 1e-4
 
 
 def test_a_gain_of_zero_takes_the_step_back_and_still_learns():
     ltm, x = merger(**SPACES[1]), torch.randn(2, 5, 8, 8, dtype=torch.float64)
-    ltm.gain.data.zero_()
+    ltm.step_gain.data.zero_()
     still = LTM((4, 4), (3, 3), 5).double().eval()
     torch.testing.assert_close(ltm(x)[0].merge(x), still(x)[0].merge(x))
     ltm(x)[0].merge(x).square().sum().backward()
-    assert ltm.gain.grad != 0
+    assert ltm.step_gain.grad != 0
 
 
 def test_a_layer_of_zeros_is_none():
     layer, plain = merger(**SPACES[1]), merger(layer=False, **SPACES[1])
-    layer.weight.data.zero_()
+    layer.step_weight.data.zero_()
     plain.stats.load_state_dict(layer.stats.state_dict())
     x = torch.randn(1, 5, 8, 8, dtype=torch.float64)
-    assert plain.weight is None
+    assert plain.step_weight is None
     torch.testing.assert_close(layer(x)[0].merge(x), plain(x)[0].merge(x))
 
 
@@ -141,7 +141,7 @@ def test_edges_and_small_maps_take_a_step_of_their_own(size):
     x = torch.randn(2, 5, *size, dtype=torch.float64)
     with torch.no_grad():
         moved = ltm(x)[0]
-        ltm.gain.zero_()
+        ltm.step_gain.zero_()
         still = ltm(x)[0]
     for region, other in zip(moved.regions, still.regions):
         torch.testing.assert_close(region.merge.sum(-2), torch.ones_like(region.merge.sum(-2)))
@@ -177,5 +177,5 @@ def test_training_gathers_by_window_and_samples():
     torch.testing.assert_close(ltm.stats.epoch_counts, 4 * torch.tensor([2., 1., 1.]))
     assert operator.regions[0].merge.shape == (4, 4, 16, 9)
     operator.merge(x).square().sum().backward()
-    assert ltm.logits.grad.any() and ltm.gain.grad is not None and ltm.weight.grad is not None
+    assert ltm.logits.grad.any() and ltm.step_gain.grad is not None and ltm.step_weight.grad is not None
     assert isinstance(BatchTargets.of(ltm.targets, CLASSES), BatchTargets)
