@@ -1,8 +1,8 @@
 """Class centroids of one layer's features, streamed through an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn as nn
@@ -15,6 +15,8 @@ from .inputs import check_batch, check_rows, full_precision
 from .projection import orthogonal_projection, principal_projection
 from .ranks import sum_over_ranks
 from .targets import BatchTargets
+
+Fold = TypeVar('Fold', bound=NamedTuple)
 
 
 class Frame(NamedTuple):
@@ -60,6 +62,12 @@ class ClassCentroids(nn.Module):
         counts (Tensor): (C,) samples behind them.
     """
 
+    projection: Tensor | None
+    centroids: Tensor
+    counts: Tensor
+    epoch_features: Tensor
+    epoch_counts: Tensor
+
     def __init__(self,
                  num_classes: int,
                  num_tokens: int,
@@ -82,8 +90,7 @@ class ClassCentroids(nn.Module):
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
         self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
-        self._frame_cache: Frame | None = None
-        self._frame_stamp: tuple = ()
+        self._folds: dict[str, tuple[tuple, NamedTuple]] = {}
 
     @property
     def started(self) -> bool:
@@ -130,6 +137,7 @@ class ClassCentroids(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Forget all samples."""
+        self._forget()
         for buffer in (self.centroids, self.counts, *self._epoch_sums):
             buffer.zero_()
 
@@ -165,18 +173,36 @@ class ClassCentroids(nn.Module):
         return features.flatten(1) - origin, self.centroids.flatten(1) - origin
 
     def _frame(self) -> Frame:
-        stamp = (id(self.centroids), self.centroids._version, self.counts._version)
-        if self._frame_stamp != stamp:
-            anchors, present = self.centroids.flatten(1), self.counts > 0
-            origin = self.counts @ anchors / self.counts.sum().clamp_min(torch.finfo(anchors.dtype).tiny)
-            if self.normalize and not self.center:
-                origin = torch.zeros_like(origin)
-            norms = (anchors - origin).norm(dim=1)
-            scale = inverse(norms)
-            squared_norms = (norms > 0).to(norms) if self.normalize else norms.square()
-            bias = class_bias(squared_norms, self.beta, present)
-            self._frame_cache, self._frame_stamp = Frame(origin, scale, bias, present), stamp
-        return self._frame_cache
+        return self._folded('frame', self._new_frame, self.centroids, self.counts)
+
+    def _new_frame(self) -> Frame:
+        anchors, present = self.centroids.flatten(1), self.counts > 0
+        origin = self.counts @ anchors / self.counts.sum().clamp_min(torch.finfo(anchors.dtype).tiny)
+        if self.normalize and not self.center:
+            origin = torch.zeros_like(origin)
+        norms = (anchors - origin).norm(dim=1)
+        squared_norms = (norms > 0).to(norms) if self.normalize else norms.square()
+        return Frame(origin, inverse(norms), class_bias(squared_norms, self.beta, present), present)
+
+    def _folded(self, key: str, fold: Callable[[], Fold], *buffers: Tensor) -> Fold:
+        """What ``fold`` makes of buffers, kept until one of them changes."""
+        # Tensors made in inference mode count no versions; what replaces or changes them calls _forget.
+        stamp = tuple((id(x), 0 if x.is_inference() else x._version) for x in buffers)
+        if key not in self._folds or self._folds[key][0] != stamp:
+            # Made as ordinary tensors, since training goes on with what evaluation has folded.
+            with torch.inference_mode(False), torch.no_grad():
+                self._folds[key] = stamp, fold()
+        return self._folds[key][1]
+
+    def _forget(self) -> None:
+        self._folds.clear()
+
+    def _apply(self, *args, **kwargs) -> 'ClassCentroids':
+        self._forget()
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_folds': {}}
 
     @torch.no_grad()
     def update(self, features: Tensor, targets: Tensor | BatchTargets) -> None:
@@ -224,6 +250,7 @@ class ClassCentroids(nn.Module):
         self.restart_epoch()
 
     def _finish(self) -> None:
+        self._forget()
         occurs = self.epoch_counts > 0
         means = self.epoch_features / torch.where(occurs, self.epoch_counts, 1)[:, None, None]
         self.centroids.copy_(torch.where(occurs[:, None, None], means, self.centroids))
@@ -255,6 +282,7 @@ class ClassCentroids(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                               error_msgs) -> None:
         """All or nothing: statistics of another layer are reported as an error and none of them is loaded."""
+        self._forget()
         message = self.mismatch(state_dict, prefix)
         if message:
             error_msgs.append(message)

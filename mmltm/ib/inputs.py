@@ -28,10 +28,16 @@ def full_precision(function: Callable) -> Callable:
         dtype = torch.promote_types(first.dtype, torch.float32)
 
         def cast(value):
-            return value.to(dtype) if _is_floating(value) else value
+            return value.to(dtype) if _is_floating(value) and value.dtype != dtype else value
 
-        with torch.autocast(first.device.type, enabled=False):
-            return function(*map(cast, args), **{key: cast(value) for key, value in kwargs.items()})
+        args, kwargs = tuple(map(cast, args)), {key: cast(value) for key, value in kwargs.items()}
+        device = first.device.type
+        # Most calls are made outside autocast, which costs more to switch off than a small product; and devices that
+        # know none (meta) must not be asked.
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return function(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
 
     return wrapper
 

@@ -24,6 +24,7 @@ from .bottleneck import label_scores
 from .centroids import ClassCentroids
 from .gradient import class_weights, through_normalization, weighted_products
 from .inputs import check_batch, full_precision
+from .posterior import PosteriorFrame, fold_scores, leading_subspace
 from .ranks import mean_over_ranks
 from .targets import BatchTargets
 
@@ -43,7 +44,10 @@ class ClassStatistics(ClassCentroids):
 
     Args:
         *args: Arguments of :class:`ClassCentroids`; ``num_tokens`` is P, the number of merged tokens.
-        **kwargs: The same.
+        class_limit (int, optional): Up to this many classes :meth:`posterior_direction` is exact; beyond, it reduces
+            centroids and Q to ``rank_limit`` dimensions. None: always exact. Defaults to 128.
+        rank_limit (int): See there. Defaults to 64.
+        **kwargs: Arguments of :class:`ClassCentroids`.
 
     Attributes:
         label_q (Tensor): (C, C) rows Q(.|y), of the last epoch with class y; uniform for classes never seen.
@@ -51,8 +55,13 @@ class ClassStatistics(ClassCentroids):
         assigned (Tensor): (C,) sum_i phi(X~_i, a) behind Q; a class with none has no part in the gradient.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    label_q: Tensor
+    assigned: Tensor
+    epoch_joint: Tensor
+
+    def __init__(self, *args, class_limit: int | None = 128, rank_limit: int = 64, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.class_limit, self.rank_limit = class_limit, rank_limit
         classes = self.num_classes
         self.register_buffer('label_q', torch.full((classes, classes), 1 / classes))
         self.register_buffer('assigned', torch.zeros(classes))
@@ -106,12 +115,41 @@ class ClassStatistics(ClassCentroids):
             return weights @ anchors
         return through_normalization(weights * self._frame().scale @ anchors, features)
 
-    def posterior(self, phi: Tensor) -> Tensor:
-        """Classes of samples without a label, p_i(y) ~ sum_a phi_ia Q(a|y) P(y), (n, C) to (n, C)."""
-        return F.normalize((phi @ self.q) * self.counts, p=1.0)
+    def frame(self) -> PosteriorFrame:
+        """What :meth:`posterior_direction` needs, folded anew when the statistics have changed."""
+        return self._folded('posterior', self._posterior_frame,
+                            self.centroids, self.counts, self.label_q, self.assigned)
+
+    def _posterior_frame(self) -> PosteriorFrame:
+        origin, scale, bias, present = self._frame()
+        anchors = self.centroids.flatten(1) - origin
+        if self.normalize:
+            anchors = anchors * scale[:, None]
+        taking_part = present & (self.assigned > 0)
+        anchors = anchors * taking_part[:, None]
+        bias = bias.masked_fill(~taking_part, torch.finfo(bias.dtype).min / 2)
+        scores, mass = fold_scores(self.q, self.counts, taking_part)
+        basis, coordinates, scores_right = anchors.T, None, None
+        if self.class_limit is not None and self.num_classes > self.class_limit:
+            basis = leading_subspace(anchors.T, min(self.rank_limit, anchors.shape[1]))
+            coordinates = anchors @ basis
+            left = leading_subspace(scores, self.rank_limit // 2)
+            scores, scores_right = left, left.T @ scores
+        return PosteriorFrame(origin, basis, coordinates, bias, scores, scores_right, mass, self.beta, self.normalize)
 
     @torch.no_grad()
     @full_precision
+    def posterior_direction(self, merged: Tensor) -> Tensor:
+        """V of samples by themselves, their posterior in place of a label: see :mod:`.posterior`.
+
+        Args:
+            merged (Tensor): (M, P, d) projected merged tokens.
+
+        Returns:
+            Tensor: (M, P, d), a constant to autograd. Zero while there is no Q.
+        """
+        return self.frame().direction(merged)
+
     def instance_gradient(self, tokens: Tensor, merged: Tensor) -> Tensor:
         """Mask gradient of each sample by itself, its posterior in place of a label: -2 beta Z_i V_i^T.
 
@@ -122,11 +160,7 @@ class ClassStatistics(ClassCentroids):
         Returns:
             Tensor: (n, N, P). Zero while there is no Q.
         """
-        features, anchors = self._aligned(merged)
-        phi = self._assign(features, anchors)
-        scores = label_scores(self.posterior(phi), self.q)
-        direction = self._direction(phi, scores, features, anchors).view_as(merged)
-        return -2 * self.beta * tokens @ direction.mT
+        return -2 * self.beta * tokens @ self.posterior_direction(merged).mT
 
     @full_precision
     def label_term(self, merged: Tensor, targets: Tensor | BatchTargets) -> Tensor:

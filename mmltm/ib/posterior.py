@@ -1,0 +1,105 @@
+"""The direction V of a sample without a label, whose posterior over the classes stands in the label's place.
+
+A mask module that follows each image asks for it in every forward pass, so all that depends on the statistics alone
+is folded into a few matrices beforehand. With p(y) ~ sum_b phi_b Q(b|y) P(y) the label scores are
+
+    l_a = sum_y p(y) log Q(a|y) = sum_b phi_b K_ba / sum_b phi_b kappa_b,
+    K_ba = sum_y Q(b|y) P(y) log Q(a|y),  kappa_b = sum_y Q(b|y) P(y),
+
+and neither Q nor its logarithm appears any more. With many classes the centroids are reduced to their leading
+subspace, and K to a product of two thin matrices. Top-k classes in place of that would be slower, since picking them
+costs more than all products together, and less exact where phi is flat (tests/ib/test_ib_posterior.py).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .bottleneck import log_probability
+
+
+class PosteriorFrame(NamedTuple):
+    """All that V needs to know of the statistics: tensors, and two settings.
+
+    F = P d are the numbers in the merged tokens of a sample, r the dimension of the subspace. Multiply-accumulates of
+    a sample: 2 F C + C^2 without reduction; 2 F r + 2 C r + 2 C k with it, k the rank of K.
+
+    Attributes:
+        origin (Tensor): (F,) from which features and centroids are seen.
+        basis (Tensor): (F, C), the centroids about it (unit vectors with ``normalize``); reduced: (F, r), an
+            orthonormal basis of their leading subspace.
+        coordinates (Tensor, optional): Reduced: (C, r), the centroids in that basis.
+        bias (Tensor): (C,) of phi; of classes that take no part so low that their phi is 0.
+        scores (Tensor): (C, C), K; reduced: (C, k), its first factor.
+        scores_right (Tensor, optional): Reduced: (k, C), the second factor of K.
+        mass (Tensor): (C, 1), kappa.
+        beta (float): Inverse temperature of phi.
+        normalize (bool): Whether features are L2-normalised.
+    """
+    origin: Tensor
+    basis: Tensor
+    coordinates: Tensor | None
+    bias: Tensor
+    scores: Tensor
+    scores_right: Tensor | None
+    mass: Tensor
+    beta: float
+    normalize: bool
+
+    def direction(self, merged: Tensor) -> Tensor:
+        """V of samples by themselves, (M, P, d), from their projected merged tokens (M, P, d).
+
+        Zero for a feature of norm zero with ``normalize``, which has no direction to turn.
+        """
+        features = merged.flatten(1) - self.origin
+        products = features @ self.basis
+        if self.normalize:
+            # An infinite norm in place of zero makes zeros of all that is divided by it.
+            norms = F.threshold(features.norm(dim=1, keepdim=True), 0.0, torch.inf)
+            products = products / norms
+        if self.coordinates is None:
+            logits = torch.add(self.bias, products, alpha=2 * self.beta)
+        else:
+            logits = torch.addmm(self.bias, products, self.coordinates.T, alpha=2 * self.beta)
+        phi = logits.softmax(1)
+        scores = phi @ self.scores / (phi @ self.mass)
+        if self.scores_right is not None:
+            scores = scores @ self.scores_right
+        weights = phi * scores
+        weights = torch.addcmul(weights, phi, weights.sum(1, keepdim=True), value=-1)
+        if self.coordinates is not None:
+            weights = weights @ self.coordinates
+        if not self.normalize:
+            return (weights @ self.basis.T).view_as(merged)
+        # The Jacobian of the normalisation, (V - u <u, V>) / ||x|| with u = x / ||x||.
+        weights = weights / norms
+        along = (weights * products).sum(1, keepdim=True) / norms
+        return torch.addcmul(weights @ self.basis.T, features, along, value=-1).view_as(merged)
+
+
+def fold_scores(q: Tensor, counts: Tensor, taking_part: Tensor) -> tuple[Tensor, Tensor]:
+    """K (C, C) and kappa (C, 1), from Q(a|y) (C, C), samples of each class (C,), and classes taking part (C,) bool.
+
+    Rows and columns of classes that take no part are zero, their kappa one: while there is no Q at all, V is zero.
+    (To centre the rows, which V does not see, would lower the rank of K, but cost V its digits where phi is certain.)
+    """
+    joint = q * (counts / counts.sum().clamp_min(1))
+    scores = (joint @ log_probability(q).T) * taking_part * taking_part[:, None]
+    mass = joint.sum(1).clamp_min(torch.finfo(q.dtype).tiny).masked_fill(~taking_part, 1)
+    return scores, mass[:, None]
+
+
+def leading_subspace(matrix: Tensor, rank: int, iterations: int = 8) -> Tensor:
+    """Orthonormal basis (m, rank) of about the leading left singular vectors of a matrix (m, n), rank at most m.
+
+    By subspace iteration (Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011): a
+    whole decomposition would take a second for every layer with 1000 classes. Exact for a matrix of that rank.
+    """
+    generator = torch.Generator('cpu').manual_seed(0)
+    start = torch.randn(matrix.shape[1], rank, generator=generator, dtype=matrix.dtype).to(matrix.device)
+    basis = torch.linalg.qr(matrix @ start).Q
+    for _ in range(iterations):
+        basis = torch.linalg.qr(matrix @ (matrix.T @ basis)).Q
+    return basis
