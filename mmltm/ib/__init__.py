@@ -10,12 +10,13 @@ from .bottleneck import BottleneckSums, ib_bound, ib_loss, mutual_information
 from .centroids import ClassCentroids
 from .gradient import average_mask_gradient, bound_direction, mask_gradient
 from .inputs import target_distribution
+from .posterior import PosteriorFrame
 from .report import BottleneckReport
 from .statistics import ClassStatistics
 from .targets import BatchTargets
 
 __all__ = [
-    'BatchTargets', 'BottleneckReport', 'BottleneckSums', 'ClassCentroids', 'ClassStatistics',
+    'BatchTargets', 'BottleneckReport', 'BottleneckSums', 'ClassCentroids', 'ClassStatistics', 'PosteriorFrame',
     'average_mask_gradient', 'bound_direction', 'class_centroids', 'conditional_assignment', 'ib_bound',
     'ib_loss', 'mask_gradient', 'mutual_information', 'soft_assignment', 'target_distribution'
 ]

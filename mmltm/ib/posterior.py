@@ -7,8 +7,10 @@ is folded into a few matrices beforehand. With p(y) ~ sum_b phi_b Q(b|y) P(y) th
     K_ba = sum_y Q(b|y) P(y) log Q(a|y),  kappa_b = sum_y Q(b|y) P(y),
 
 and neither Q nor its logarithm appears any more. With many classes the centroids are reduced to their leading
-subspace, and K to a product of two thin matrices. Top-k classes in place of that would be slower, since picking them
-costs more than all products together, and less exact where phi is flat (tests/ib/test_ib_posterior.py).
+subspace, and K to a product of two thin matrices. Measured on 7 x 7 windows of photographs in EfficientViT-B0, 1000
+clusters as classes, 64 dimensions of 576: median cosine with the exact V 0.994 and 0.998. To keep the k likeliest
+classes instead was slower, since picking them costs more than all the products, and less exact, since phi is flat.
+Raw features at beta = 1, whose distances are large, make phi one-hot: for those ask for the exact form.
 """
 
 from typing import NamedTuple
