@@ -11,10 +11,7 @@ _base_ = [
     '../_base_/schedules/masks_only.py',
 ]
 
-# Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
-# timm's or the authors' come from their files by
-# python tools/model_converters/convert_weights.py efficientvit_b3.r224_in1k.safetensors \
-#     checkpoints/efficientvit_b3.pth --model efficientvit_b3
+# Converted from the file of timm or of the authors as _base_/schedules/masks_only.py says.
 load_from = 'checkpoints/efficientvit_b3.pth'
 model = dict(
     backbone=dict(type='mmltm.LTMEfficientViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))

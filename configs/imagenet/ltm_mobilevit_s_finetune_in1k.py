@@ -12,7 +12,6 @@ _base_ = [
     '../_base_/schedules/masks_only.py',
 ]
 
-# Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/mobilevit/'
              'mobilevit-small_3rdparty_in1k_20221018-cb4f741c.pth')
 model = dict(backbone=dict(type='mmltm.LTMMobileViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))

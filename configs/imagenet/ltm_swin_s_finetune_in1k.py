@@ -11,7 +11,6 @@ _base_ = [
     '../_base_/schedules/masks_only.py',
 ]
 
-# Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/swin-transformer/convert/'
              'swin_small_patch4_window7_224-cc7a01c9.pth')
 model = dict(backbone=dict(type='mmltm.LTMSwin', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))

@@ -11,7 +11,6 @@ _base_ = [
     '../_base_/schedules/masks_only.py',
 ]
 
-# Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/deit/'
              'deit-base_3rdparty_pt-16xb64_in1k_20211124-6f40c188.pth')
 model = dict(

@@ -13,7 +13,6 @@ _base_ = [
     '../_base_/schedules/masks_only.py',
 ]
 
-# Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/vit/finetune/'
              'vit-base-p16_in21k-pre-3rdparty_ft-64xb64_in1k-384_20210928-98e8652b.pth')
 model = dict(

@@ -11,7 +11,6 @@ _base_ = [
     '../_base_/schedules/masks_only.py',
 ]
 
-# Weights to start from: of the vanilla model or of an earlier fine-tuning. Others by --cfg-options load_from=PATH.
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/deit/'
              'deit-tiny_pt-4xb256_in1k_20220218-13b382a0.pth')
 model = dict(

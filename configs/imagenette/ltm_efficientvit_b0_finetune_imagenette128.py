@@ -12,7 +12,6 @@ _base_ = [
     '../_base_/schedules/masks_only_imagenette.py',
 ]
 
-# The vanilla twin's checkpoint; another one by --cfg-options load_from=PATH.
 load_from = 'work_dirs/efficientvit_b0_imagenette128/epoch_30.pth'
 model = dict(
     backbone=dict(

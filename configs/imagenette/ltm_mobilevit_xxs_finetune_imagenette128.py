@@ -13,7 +13,6 @@ _base_ = [
     '../_base_/schedules/masks_only_imagenette.py',
 ]
 
-# The vanilla twin's checkpoint; another one by --cfg-options load_from=PATH.
 load_from = 'work_dirs/mobilevit_xxs_imagenette128/epoch_30.pth'
 model = dict(
     backbone=dict(type='mmltm.LTMMobileViT', merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),

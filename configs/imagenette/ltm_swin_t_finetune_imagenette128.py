@@ -7,16 +7,12 @@
 """
 
 _base_ = [
-    '../_base_/models/swin_t.py',
+    '../_base_/models/swin_t_w4.py',
     '../_base_/datasets/imagenette128.py',
     '../_base_/schedules/masks_only_imagenette.py',
 ]
 
-# The vanilla twin's checkpoint; another one by --cfg-options load_from=PATH.
 load_from = 'work_dirs/swin_t_imagenette128/epoch_30.pth'
 model = dict(
-    backbone=dict(
-        type='mmltm.LTMSwin',
-        window_size=4,
-        merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),
+    backbone=dict(type='mmltm.LTMSwin', merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),
     head=dict(num_classes=10))

@@ -13,7 +13,6 @@ _base_ = [
     '../_base_/schedules/masks_only_imagenette.py',
 ]
 
-# The vanilla twin's checkpoint; another one by --cfg-options load_from=PATH.
 load_from = 'work_dirs/vit_c_imagenette128_distilled/epoch_40.pth'
 model = dict(
     backbone=dict(

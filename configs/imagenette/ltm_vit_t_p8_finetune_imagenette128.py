@@ -7,17 +7,14 @@
 """
 
 _base_ = [
-    '../_base_/models/vit_t.py',
+    '../_base_/models/vit_t_p8.py',
     '../_base_/datasets/imagenette128.py',
     '../_base_/schedules/masks_only_imagenette.py',
 ]
 
-# The vanilla twin's checkpoint; another one by --cfg-options load_from=PATH.
 load_from = 'work_dirs/vit_t_p8_imagenette128/epoch_30.pth'
 model = dict(
     backbone=dict(
         type='mmltm.LTMVisionTransformer',
-        img_size=128,
-        patch_size=8,
         merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0., prior='partition')),
     head=dict(num_classes=10))

@@ -6,9 +6,9 @@ Learning rate 0.002 for a total batch of 64. Fewer epochs: --cfg-options train_c
 """
 
 _base_ = [
-    '../_base_/models/swin_t.py',
+    '../_base_/models/swin_t_w4.py',
     '../_base_/datasets/imagenette128.py',
     '../_base_/schedules/imagenette_30e.py',
 ]
 
-model = dict(backbone=dict(window_size=4), head=dict(num_classes=10))
+model = dict(head=dict(num_classes=10))

@@ -6,9 +6,9 @@ Learning rate 0.002 for a total batch of 64. Fewer epochs: --cfg-options train_c
 """
 
 _base_ = [
-    '../_base_/models/vit_t.py',
+    '../_base_/models/vit_t_p8.py',
     '../_base_/datasets/imagenette128.py',
     '../_base_/schedules/imagenette_30e.py',
 ]
 
-model = dict(backbone=dict(img_size=128, patch_size=8), head=dict(num_classes=10))
+model = dict(head=dict(num_classes=10))

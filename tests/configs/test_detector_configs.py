@@ -101,7 +101,7 @@ def test_ssdlite_anchors_lie_on_their_maps(name, load):
         assert box.shape[-1] == round(320 / stride)
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('mask_rcnn_ltm_') and not name.endswith('3x')])
+@pytest.mark.parametrize('name', [name for name in NAMES if 'mask_rcnn_ltm' in name and not name.endswith('3x')])
 def test_mask_rcnn_maps_have_the_strides_of_their_anchors(name, load):
     cfg = load(name).model
     backbone, neck = on_meta(cfg.backbone), on_meta(cfg.neck)
@@ -113,16 +113,20 @@ def test_mask_rcnn_maps_have_the_strides_of_their_anchors(name, load):
     assert all(isinstance(backbone, kind) for key, kind in kinds.items() if f'_{key}' in name)
 
 
-def test_mini_ssdlite_learns_and_predicts(load):
-    cfg = load('mini/ssdlite_ltm_mobilevit_s_mini')
+@pytest.mark.parametrize('name', MINI)
+def test_mini_detector_learns_and_predicts(name, load):
+    cfg = load(f'mini/{name}')
     size, classes = cfg.scale, len(cfg.classes)
-    assert all(step.scale == size for step in cfg.train_pipeline if step.type == 'Resize')
+    assert all(step.scale == size for step in cfg.train_pipeline + cfg.test_pipeline if step.type == 'Resize')
+    assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
+    header = (CONFIGS / 'mini' / f'{name}.py').read_text().split('"""')[1]
+    assert f'Learning rate {cfg.optim_wrapper.optimizer.lr} for a total batch of {cfg.auto_scale_lr.base_batch_size}' in header
     model = build_model(cfg.model, 'mmdet').train()
-    batch = demo_mm_inputs(2, (3, *size), num_items=[3, 3], num_classes=classes)
+    batch = demo_mm_inputs(2, (3, *size), num_items=[3, 3], num_classes=classes, with_mask=model.with_mask)
     losses, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))
     losses.backward()
     logits = [parameter for name, parameter in model.backbone.named_parameters() if name.endswith('.logits')]
-    assert len(logits) == 9 and all(parameter.grad.any() for parameter in logits)
+    assert logits and all(parameter.grad.any() for parameter in logits)
     with torch.no_grad():
         for result in model.eval()(**model.data_preprocessor(batch, False), mode='predict'):
-            assert result.pred_instances.labels.max() < classes
+            assert (result.pred_instances.labels < classes).all()

@@ -1,5 +1,5 @@
-"""MobileViT-XS classifier, with label smoothing."""
+"""MobileViT-XS classifier."""
 
-_base_ = 'mmpretrain::_base_/models/mobilevit/mobilevit_xs.py'
+_base_ = './mobilevit_s.py'
 
-model = dict(head=dict(loss=dict(_delete_=True, type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+model = dict(backbone=dict(arch='x_small'), head=dict(in_channels=384))

@@ -1,5 +1,5 @@
-"""MobileViT-XXS classifier, with label smoothing."""
+"""MobileViT-XXS classifier."""
 
-_base_ = 'mmpretrain::_base_/models/mobilevit/mobilevit_xxs.py'
+_base_ = './mobilevit_s.py'
 
-model = dict(head=dict(loss=dict(_delete_=True, type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+model = dict(backbone=dict(arch='xx_small'), head=dict(in_channels=320))

@@ -1,5 +1,5 @@
 """Swin-S classifier."""
 
-_base_ = 'mmpretrain::_base_/models/swin_transformer/small_224.py'
+_base_ = './swin_t.py'
 
-model = dict(train_cfg=None)  # Mixup and CutMix belong to the data sets here.
+model = dict(backbone=dict(arch='small', drop_path_rate=0.3))

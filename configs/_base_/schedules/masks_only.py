@@ -4,6 +4,11 @@ The paper's 1, 5, 10, 25 or 50 epochs are one value, `train_cfg.max_epochs`, her
 (--cfg-options train_cfg.max_epochs=5); the learning rate follows it. The configs have `eta=0`: masks learn by the loss
 and the information bottleneck is logged, but its step is not taken, which brought no accuracy beyond the error
 (results/README.md). `eta=1` is the paper's; it needs the statistics of two epochs and moves masks from the third on.
+
+Configs say in `load_from` which weights to start from, those of the vanilla model or of an earlier fine-tuning. Others
+by --cfg-options load_from=PATH. For EfficientViT they come from timm's or the authors' files by
+python tools/model_converters/convert_weights.py efficientvit_b1.r224_in1k.safetensors checkpoints/efficientvit_b1.pth
+    --model efficientvit_b1
 """
 
 _base_ = './adamw.py'
