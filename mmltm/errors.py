@@ -13,12 +13,12 @@ from collections.abc import Callable
 TRACEBACK_SWITCH = 'MMLTM_TRACEBACK'
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """A mistake in the input. The message names the offending path or value and the remedy."""
 
 
 def summary(error: BaseException) -> str:
-    """The exception's type and message in one line, for use within a :class:`UserError`.
+    """The exception's message in one line, after its type unless it is a :class:`UserError`, for use within another one.
 
     Exceptions raised in a data loader's worker carry the worker's whole traceback in their message; only
     its last line is kept.
@@ -26,7 +26,8 @@ def summary(error: BaseException) -> str:
     text = str(error)
     if 'DataLoader worker process' in text:
         text = text.strip().splitlines()[-1].partition(': ')[2]
-    return f'{type(error).__name__}: {" ".join(text.split())}'
+    text = ' '.join(text.split())
+    return text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
 
 
 def _unreadable_images(error: BaseException) -> str | None:

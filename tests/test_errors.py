@@ -43,3 +43,4 @@ def test_summary_of_a_workers_error():
     text = 'Caught OSError in DataLoader worker process 1.\nOriginal Traceback:\n  ...\nOSError: disk: full\n'
     assert summary(OSError(text)) == 'OSError: disk: full'
     assert summary(ValueError('two\n lines')) == 'ValueError: two lines'
+    assert summary(UserError('wrong\n path')) == 'wrong path'  # a ValueError, but one that speaks for itself

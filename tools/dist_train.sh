@@ -11,6 +11,8 @@ NNODES=${NNODES:-1}
 NODE_RANK=${NODE_RANK:-0}
 PORT=${PORT:-29500}
 MASTER_ADDR=${MASTER_ADDR:-"127.0.0.1"}
+# On a CPU: glibc keeps freed memory for the next activations, see tools/setup_env.sh.
+export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:--1}
 
 # torch.distributed.run is torchrun, of the python that runs the training.
 PYTHONPATH="$(dirname "$0")/..":$PYTHONPATH \

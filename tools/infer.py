@@ -2,14 +2,10 @@
 """Predicts on one image or on a folder of images: draws pictures, and writes all predictions to a file."""
 
 import sys
-
-try:
-    import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
-except ModuleNotFoundError as error:
-    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
-             'pip install -e ".[onedl]"')
-
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import mmcv
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS

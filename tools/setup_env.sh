@@ -5,11 +5,17 @@
 #                (default: torch===2.13.0 torchvision===0.28.0)
 #
 # Sets: python (the environment's interpreter).
+# Exports: MALLOC_MMAP_MAX_ and MALLOC_TRIM_THRESHOLD_, unless they are set.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python="$PWD/.venv/bin/python"
+
+# Let glibc keep freed memory for the next allocation. It would map every large array anew and return it when it is freed,
+# so that the kernel zeroes a network's activations page by page in every step; where page faults are dear, as in virtual
+# machines, that takes longer than the arithmetic.
+export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:--1}
 
 fail() {
     echo "error: $*" >&2

@@ -2,12 +2,10 @@
 """Tests a checkpoint with an mmdet or mmpretrain config: prints metrics, saves predictions and pictures."""
 
 import sys
+from pathlib import Path
 
-try:
-    import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
-except ModuleNotFoundError as error:
-    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
-             'pip install -e ".[onedl]"')
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
 from mmltm.apis.config import load_config

@@ -2,12 +2,10 @@
 """Trains a model from an mmdet or mmpretrain config."""
 
 import sys
+from pathlib import Path
 
-try:
-    import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
-except ModuleNotFoundError as error:
-    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
-             'pip install -e ".[onedl]"')
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmltm.apis.profiling import Shape, count_macs, network_call, time_interleaved
 from mmltm.errors import UserError
-from mmltm.models.builder import build_model, vanilla_twin
+from mmltm.models.builder import build_from, vanilla_twin
 from mmltm.models.mergers import merger_config
 
 #: What can be measured of a model.
@@ -93,13 +93,7 @@ def build_variant(cfg: Config, variant: Variant) -> nn.Module:
         UserError: The arguments of its backbone do not fit, or the backbone cannot use the merger.
     """
     torch.manual_seed(0)
-    try:
-        return build_model(variant.config, cfg.default_scope)
-    except ValueError as error:
-        cause: BaseException = error
-        while cause.__context__ is not None:  # registries wrap what a constructor says in their own words
-            cause = cause.__context__
-        raise UserError(f'config {cfg.filename}: {cause}') from error
+    return build_from(cfg, variant.config)
 
 
 def parameters(module: nn.Module) -> float:
@@ -165,7 +159,7 @@ class Comparison:
             except UserError as error:
                 if line.merger == VANILLA or len(lines) == 2:
                     raise
-                self.reasons[line.merger] = str(error).partition(': ')[2]
+                self.reasons[line.merger] = str(error.__cause__)
 
     def measure(self, scope: str, shape: Shape, batch: int, rounds: int, warmup: int,
                 progress: Callable[[], None] = lambda: None, max_seconds: float = math.inf, amp: bool = False,

@@ -14,16 +14,18 @@ import torch
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.apis import ImageClassificationInferencer
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
+from mmltm.apis.data_root import leaf_datasets
 from mmltm.errors import UserError, summary
 from mmltm.models.builder import build_from
-from mmltm.models.checkpoints import check_tested, read_checkpoint
+from mmltm.models.checkpoints import check_file, check_tested, read_checkpoint
 
 
 class Predictor(ABC):
@@ -143,6 +145,21 @@ def build_predictor(cfg: Config, path: str, device: str) -> Predictor:
     checkpoint = read_checkpoint(path)
     check_tested(model, path, checkpoint, MMLogger.get_current_instance())
     return kind(model.to(device), cfg, _dataset_meta(cfg, checkpoint))
+
+
+def load_image(cfg: Config, path: str) -> dict:
+    """A batch of one image, as the config's test pipeline prepares it.
+
+    Raises:
+        UserError: There is no such file, or no test pipeline.
+    """
+    check_file('image', path)
+    init_default_scope(cfg.default_scope)
+    pipeline = next((dataset.pipeline for _, dataset in leaf_datasets(cfg, ['test']) if 'pipeline' in dataset), None)
+    if pipeline is None:
+        raise UserError(f'config {cfg.filename} has no test_dataloader with a pipeline, which says how to '
+                        'prepare images')
+    return pseudo_collate([Compose(pipeline)(dict(img_path=str(path), img_id=0))])
 
 
 def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:

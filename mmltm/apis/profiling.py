@@ -1,15 +1,20 @@
-"""Cost of models: multiply-accumulates and time, of a whole network or of its backbone, without any data set."""
+"""What a forward pass costs, without any data set: multiply-accumulates, time, memory."""
 
 import copy
+import json
 import math
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 Shape = tuple[int, int]
@@ -122,3 +127,29 @@ def _time_once(call: Callable[[], object], device: torch.device) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
+
+
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
+    """By how many bytes the tensors of a call, at most, exceed those before it.
+
+    Not what allocators and libraries keep for themselves.
+
+    Args:
+        call (Callable): Without arguments.
+        device (torch.device): Where it runs.
+    """
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault('KINETO_LOG_LEVEL', '6')  # else the profiler writes its stages to stderr
+    # It may warn of a block of unknown size: a few numbers that a hook has kept from the step before.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / 'trace.json'
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())['traceEvents']
+    return max(event['args']['Total Allocated'] for event in events if event['name'] == '[memory]')

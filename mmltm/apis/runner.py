@@ -6,8 +6,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
-from mmltm.apis.allocator import keep_freed_memory
-from mmltm.errors import TRACEBACK_SWITCH, UserError, summary
+from mmltm.models.builder import build_error
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -16,14 +15,12 @@ def build_runner(cfg: Config) -> Runner:
     Raises:
         UserError: The config cannot be built; the message says why.
     """
-    if get_device() == 'cpu':
-        keep_freed_memory()
-        if cfg.launcher == 'pytorch':
-            _use_cpus(cfg)
+    if get_device() == 'cpu' and cfg.launcher == 'pytorch':
+        _use_cpus(cfg)
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except Exception as error:  # of whatever kind a constructor raises
-        raise _build_error('model', cfg, error) from error
+        raise build_error('model', cfg, error) from error
 
 
 def build_loop(runner: Runner, mode: str) -> None:
@@ -35,12 +32,7 @@ def build_loop(runner: Runner, mode: str) -> None:
     try:
         getattr(runner, f'{mode}_loop')
     except Exception as error:
-        raise _build_error(f'datasets or loop for {mode}', runner.cfg, error) from error
-
-
-def _build_error(what: str, cfg: Config, error: Exception) -> UserError:
-    return UserError(
-        f'cannot build the {what} from {cfg.filename}: {summary(error)} ({TRACEBACK_SWITCH}=1 shows where)')
+        raise build_error(f'datasets or loop for {mode}', runner.cfg, error) from error
 
 
 def _use_cpus(cfg: Config) -> None:

@@ -13,6 +13,16 @@ def unwrapped_model(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
+def resumes(runner: Runner) -> bool:
+    """Whether the run goes on with an earlier training."""
+    return runner._resume  # mmengine has no public name for it, nor for the next
+
+
+def start_checkpoint(runner: Runner) -> str | None:
+    """The checkpoint whose weights a new training starts from; None for a resumed one."""
+    return None if runner._resume else runner._load_from
+
+
 def is_epoch_based(runner: Runner) -> bool:
     return isinstance(runner.train_loop, EpochBasedTrainLoop)
 

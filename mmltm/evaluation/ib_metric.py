@@ -161,10 +161,7 @@ class IBMetric(BaseMetric):
         def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
             self._take_targets(signature.bind(*args, **kwargs).arguments.get('data_samples'))
 
-        try:
-            modules = find_layers(model, self.pattern)
-        except ValueError as error:
-            raise UserError(f'IBMetric: {error}') from error
+        modules = find_layers(model, self.pattern)
         self._handles = [model.register_forward_pre_hook(before, with_kwargs=True)]
         mergers = {name for name, module in modules.items() if isinstance(module, Merger)}
         self._trace = MergeTrace(model, lambda call: self._take_merge(call) if call.name in mergers else None, track=True)
@@ -182,10 +179,7 @@ class IBMetric(BaseMetric):
         self._first, self._seen = True, 0
 
     def _take_targets(self, data_samples: list | None) -> None:
-        try:
-            self._targets = class_distribution(data_samples, self.num_classes)
-        except ValueError as error:
-            raise UserError(f'IBMetric: {error}') from error
+        self._targets = class_distribution(data_samples, self.num_classes)
         # Samplers repeat samples until all ranks have as many; mmengine drops these results, too.
         batch = torch.arange(self._seen, self._seen + len(self._targets))
         self._targets[batch * get_world_size() + get_rank() >= self._size] = 0
@@ -198,10 +192,7 @@ class IBMetric(BaseMetric):
         self._take(name, lambda batch: (block_tokens(kwargs, output, batch, self.window), ) * 2)
 
     def _take(self, name: str, tokens_of: Callable[[int], tuple[Tensor, Tensor]]) -> None:
-        try:
-            tokens, merged = tokens_of(len(self._targets))
-        except ValueError as error:
-            raise UserError(f'IBMetric: {name}: {error}') from error
+        tokens, merged = tokens_of(len(self._targets))
         if name not in self._layers:
             self._layers[name] = self._new_layer(name, tokens, merged)
         layer, targets = self._layers[name], self._targets.to(tokens.device)

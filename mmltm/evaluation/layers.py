@@ -12,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmltm.errors import UserError
 from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
 from mmltm.merging.sequences import SequenceMerger
 from mmltm.merging.trace import MergeCall, mergers_of
@@ -32,19 +33,19 @@ def find_layers(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Mo
             ``model.backbone``.
 
     Raises:
-        ValueError: There are none.
+        UserError: There are none.
     """
     modules = dict(model.named_modules())
     if pattern is not None:
         found = {name: module for name, module in modules.items() if re.fullmatch(pattern, name)}
         if not found:
-            raise ValueError(f'no module has a name like {pattern!r}')
+            raise UserError(f'no module has a name like {pattern!r}')
         return found
     found = {**mergers_of(model)} or {name: module for name, module in modules.items()
                                       if type(module).__name__ in BLOCKS and name.startswith('backbone.')}
     if not found:
-        raise ValueError(f'no token merger, and no module of the types {", ".join(BLOCKS)} in the backbone: '
-                         'name modules that return tokens by a regular expression, the option `layers`')
+        raise UserError(f'no token merger, and no module of the types {", ".join(BLOCKS)} in the backbone: '
+                        'name modules that return tokens by a regular expression, the option `layers`')
     return found
 
 
@@ -58,7 +59,7 @@ def block_tokens(kwargs: dict, output: Any, batch: int, window: int) -> Tensor:
         window (int): Side of the window.
 
     Raises:
-        ValueError: A sequence that is no square grid.
+        UserError: A sequence that is no square grid.
     """
     return window_tokens(sequence_map(kwargs.get('identity', output), batch), (window, window))
 
@@ -77,7 +78,7 @@ def merger_tokens(call: MergeCall, batch: int, window: int, restored: bool = Fal
         tuple[Tensor]: X (B, N, D) and X~ (B, P, D), float32; P = N where tokens are brought back.
 
     Raises:
-        ValueError: A sequence that is no square grid.
+        UserError: A sequence that is no square grid.
     """
     if restored or not call.merger.keeps_grid:
         before, after = maps_there_and_back(call, batch)
@@ -100,7 +101,7 @@ def maps_there_and_back(call: MergeCall, batch: int) -> tuple[Tensor, Tensor]:
         tuple[Tensor]: Two maps, (B, ..., C, H, W).
 
     Raises:
-        ValueError: The tokens of a sequence are no square grid.
+        UserError: The tokens of a sequence are no square grid.
     """
     if isinstance(call.merger, SequenceMerger):
         (merged, after), tokens, history = call.output, call.arguments['tokens'], call.arguments['history']
@@ -124,14 +125,14 @@ def sequence_map(tokens: Tensor, batch: int) -> Tensor:
         batch (int): B.
 
     Raises:
-        ValueError: The tokens are no square grid.
+        UserError: The tokens are no square grid.
     """
     if tokens.ndim == 4:
         return tokens
     count = tokens.shape[1]
     side = math.isqrt(count)
     if count - side**2 > 2:
-        raise ValueError(f'{count} tokens are no square grid: evaluate on square images')
+        raise UserError(f'{count} tokens are no square grid: evaluate on square images')
     maps = tokens[:, count - side**2:].mT.unflatten(2, (side, side))
     return maps.unflatten(0, (batch, -1))
 

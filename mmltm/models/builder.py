@@ -6,47 +6,63 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, revert_sync_batchnorm
-from mmengine.registry import init_default_scope
-from torch import nn
+from mmengine.registry import DefaultScope, init_default_scope
 
 from mmltm.errors import TRACEBACK_SWITCH, UserError, summary
 from mmltm.models.checkpoints import check_file, check_tested, read_checkpoint
 from mmltm.registry import MODELS
 
 
-def build_model(model_cfg: dict, scope: str) -> nn.Module:
-    """The model of a config in evaluation mode, its weights as torch creates them: no checkpoint is read."""
-    init_default_scope(scope)
-    return revert_sync_batchnorm(MODELS.build(copy.deepcopy(model_cfg))).eval()
+def build_model(model: dict, scope: str = 'mmpretrain') -> BaseModel:
+    """The model (or part of one) of a config in evaluation mode, its weights as torch draws them.
+
+    Args:
+        model (dict): Config of the model.
+        scope (str): Whose types are meant where the config does not say it. Defaults to 'mmpretrain'.
+    """
+    with DefaultScope.overwrite_default_scope(scope):
+        return revert_sync_batchnorm(MODELS.build(copy.deepcopy(model))).eval()
 
 
 def vanilla_twin(cfg: Config) -> dict:
     """The model config without token merging.
 
     Raises:
-        ValueError: If the backbone is none of mmltm's.
+        UserError: The backbone is none of mmltm's.
     """
     model = copy.deepcopy(cfg.model)
     backbone = model['backbone']
     if 'ratio' not in backbone and 'merger' not in backbone:
-        raise ValueError(f"the backbone {backbone['type']} has no `ratio` and no `merger`, so it merges no tokens")
+        raise UserError(f"the backbone {backbone['type']} has no `ratio` and no `merger`, so it merges no tokens")
     backbone.update(ratio=None, merger=None)
     return model
 
 
-def build_from(cfg: Config) -> BaseModel:
-    """The model of a config with its data preprocessor, in evaluation mode, its weights as torch draws them.
+def build_from(cfg: Config, model: dict | None = None) -> BaseModel:
+    """As :func:`build_model`, with the config's data preprocessor and scope, which stays the default one.
+
+    Args:
+        cfg (Config): Of mmpretrain or mmdet.
+        model (dict, optional): Config of a model in place of the config's own.
 
     Raises:
         UserError: It cannot be built; the message says why.
     """
-    config = copy.deepcopy(cfg.model)
-    config.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = copy.deepcopy(cfg.model if model is None else model)
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    init_default_scope(cfg.default_scope)
     try:
-        return build_model(config, cfg.default_scope)
+        return build_model(model, cfg.default_scope)
     except Exception as error:  # of whatever kind a constructor raises
-        raise UserError(f'cannot build the model from {cfg.filename}: {summary(error)} ({TRACEBACK_SWITCH}=1 shows '
-                        'where)') from error
+        raise build_error('model', cfg, error) from error
+
+
+def build_error(what: str, cfg: Config, error: BaseException) -> UserError:
+    """The error of a constructor in one line, without what registries put in front of it."""
+    while error.__context__ is not None and str(error).endswith(str(error.__context__)):
+        error = error.__context__
+    hint = '' if isinstance(error, ValueError) else f' ({TRACEBACK_SWITCH}=1 shows where)'
+    return UserError(f'cannot build the {what} from {cfg.filename}: {summary(error)}{hint}')
 
 
 def load_model(cfg: Config, checkpoint: str | None = None) -> BaseModel:

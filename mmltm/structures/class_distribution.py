@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmltm.errors import UserError
+
 
 def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tensor:
     """The share of each class in each image; rows sum to one, or to zero for an image without any class.
@@ -23,10 +25,10 @@ def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tenso
         Tensor: (B, C), float32, on the CPU.
 
     Raises:
-        ValueError: No annotation of these kinds, or one that does not fit the number of classes.
+        UserError: No annotation of these kinds, or one that does not fit the number of classes.
     """
     if not data_samples:
-        raise ValueError('a batch without data samples: the classes of the images are needed')
+        raise UserError('a batch without data samples: the classes of the images are needed')
     first = data_samples[0]
     if 'gt_score' in first:
         return _from_scores([sample.gt_score for sample in data_samples], num_classes)
@@ -37,14 +39,14 @@ def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tenso
         instances = [sample.gt_instances for sample in data_samples]
         areas = [instance_areas(x) for x in instances]
         return _from_labels([x.labels for x in instances], areas, num_classes)
-    raise ValueError(f'no gt_score, gt_label or gt_instances in a {type(first).__name__}: the classes of the '
-                     'images are needed')
+    raise UserError(f'no gt_score, gt_label or gt_instances in a {type(first).__name__}: the classes of the '
+                    'images are needed')
 
 
 def _from_scores(scores: list[Tensor], num_classes: int) -> Tensor:
     scores = torch.stack(scores).float().cpu()
     if scores.shape[1] != num_classes:
-        raise ValueError(f'gt_score over {scores.shape[1]} classes, but statistics are kept of {num_classes}')
+        raise UserError(f'gt_score over {scores.shape[1]} classes, but statistics are kept of {num_classes}')
     return F.normalize(scores, p=1.0)
 
 
@@ -54,8 +56,8 @@ def _from_labels(labels: list[Tensor], weights: list[Tensor], num_classes: int) 
     labels, weights = torch.cat(labels).cpu(), torch.cat(weights).float().cpu()
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
-        raise ValueError(f'class index {int(wrong[0])} is outside the {num_classes} classes 0 to '
-                         f'{num_classes - 1} that statistics are kept of')
+        raise UserError(f'class index {int(wrong[0])} is outside the {num_classes} classes 0 to '
+                        f'{num_classes - 1} that statistics are kept of')
     return F.normalize(totals.index_put_((rows, labels), weights, accumulate=True), p=1.0)
 
 

@@ -1,13 +1,19 @@
 """Latency of models with token merging beside their vanilla twins and other mergers, interleaved in one run."""
 
 import math
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mmltm.apis.allocator import keep_freed_memory
 from mmltm.apis.benchmarking import SCOPES, Comparison, variants
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
@@ -26,8 +32,11 @@ EXAMPLES = """examples:
   python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344 --device cuda --amp
 
 Each round times every model once, vanilla first in one round and last in the next; a ratio is the median of the
-rounds' own ratios, so a machine whose speed drifts does not bend it. On a CPU, freed memory is kept for the next call
-(see mmltm/utils/allocator.py), for all models alike. One config's models are in memory at a time.
+rounds' own ratios, so a machine whose speed drifts does not bend it. One config's models are in memory at a time.
+
+On a CPU of a virtual machine, page faults can take longer than the arithmetic. Have glibc keep freed memory for the
+next call, as the scripts of this project do; results say whether it was so (freed_memory_kept):
+  MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 python tools/analysis_tools/benchmark.py ...
 """
 
 KEY = ('config', 'merger', 'ratio', 'scope', 'shape', 'batch_size')
@@ -93,7 +102,7 @@ def measure(name, cfg, args, results, progress):
         title = '{}, {scope}, {batch} x {shape[0]} x {shape[1]}'.format(name, **job)
         task = progress.add_task(title, total=args.rounds + args.warmup)
         rows = comparison.measure(
-            **job, rounds=args.rounds, warmup=args.warmup, progress=lambda: progress.advance(task),
+            **job, rounds=args.rounds, warmup=args.warmup, progress=partial(progress.advance, task),
             max_seconds=args.max_time, amp=args.amp, compiled=args.compile)
         results.add([dict(config=name, **row) for row in rows])
         progress.remove_task(task)
@@ -129,7 +138,7 @@ def main():
     configs = load_configs(args)
     console = Console(width=200)
     device = torch.device(args.device)
-    kept = device.type != 'cuda' and keep_freed_memory()
+    kept = device.type != 'cuda' and os.environ.get('MALLOC_MMAP_MAX_') == '0'
     results = ResultFile(args.out, 'benchmark', KEY, device, dict(
         amp=args.amp, compiled=args.compile, freed_memory_kept=kept, cfg_options=args.cfg_options or {}))
     with Progress(console=console, transient=True) as progress:

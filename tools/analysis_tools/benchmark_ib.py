@@ -3,9 +3,13 @@
 import json
 import logging
 import platform
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
 from mmengine.logging import MMLogger
@@ -18,8 +22,7 @@ from rich.table import Table
 import mmltm
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
-from mmltm.apis.memory import peak_bytes
-from mmltm.apis.profiling import Timing
+from mmltm.apis.profiling import Timing, peak_bytes
 from mmltm.engine.hooks import IBStatisticsHook, MaskTuningHook
 from mmltm.errors import UserError, run
 from mmltm.merging import LTM

@@ -1,5 +1,11 @@
 """Multiply-accumulates and parameters of models, block by block or beside their vanilla twins, without a data set."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
+
 import torch
 from rich.console import Console
 from rich.progress import Progress

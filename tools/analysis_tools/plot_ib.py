@@ -1,8 +1,12 @@
 """IB loss, IB bound and mask step by layer and epoch, from the log of a training with IBStatisticsHook."""
 
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 from rich.console import Console
 from rich.table import Table

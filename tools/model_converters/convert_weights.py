@@ -3,12 +3,10 @@
 
 import os.path as osp
 import sys
+from pathlib import Path
 
-try:
-    import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
-except ModuleNotFoundError as error:
-    sys.exit(f'error: {error}; install the package first: bash tools/quickstart.sh, or '
-             'pip install -e ".[onedl]"')
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 from mmltm.apis.cli import make_parser
 from mmltm.errors import UserError, run

@@ -1,7 +1,11 @@
 #!/usr/bin/env python
 """Draws which tokens of an image every block merges: the weights of a target token, and the groups."""
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
 from mmengine.logging import MMLogger
@@ -9,15 +13,15 @@ from mmengine.visualization import Visualizer
 from rich.console import Console
 from rich.progress import Progress
 
-import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
+from mmltm.apis.inference import load_image
 from mmltm.apis.preflight import check_ratio
 from mmltm.errors import UserError, run
 from mmltm.models.builder import load_model
 from mmltm.models.checkpoints import check_file
 from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, view
-from mmltm.visualization.inputs import load_image, to_picture
+from mmltm.visualization.inputs import to_picture
 
 EXAMPLES = """examples:
   # all blocks, a column each, with the most representative token of each

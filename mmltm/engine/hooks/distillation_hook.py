@@ -8,11 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.hub import get_config
 from torch import Tensor, nn
 
-from mmltm.apis.config import load_config
 from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
-from mmltm.errors import UserError
+from mmltm.engine.runner_utils import start_checkpoint
+from mmltm.errors import UserError, summary
 from mmltm.models.builder import build_from, vanilla_twin
 from mmltm.models.checkpoints import check_tested, read_checkpoint
 from mmltm.registry import HOOKS
@@ -35,8 +36,8 @@ class DistillationHook(ExtraLossHook):
         temperature (float): T, by which logits are divided. Defaults to 1.0.
 
     Raises:
-        ValueError: A temperature that is not positive, or a negative weight.
-        UserError: No classifier, no checkpoint, one of another model, or a teacher that wants other images.
+        UserError: A temperature is not positive or a weight negative; there is no classifier or no checkpoint, or one
+            of another model; the teacher wants other images.
     """
     loss_name = 'loss_distillation'
 
@@ -44,7 +45,7 @@ class DistillationHook(ExtraLossHook):
                  temperature: float = 1.0) -> None:
         super().__init__(weight)
         if temperature <= 0:
-            raise ValueError(f'temperature must be positive, got {temperature}')
+            raise UserError(f'temperature must be positive, got {temperature}')
         self.checkpoint, self.config, self.temperature = checkpoint, config, temperature
         self._teacher: nn.Module | None = None
         self._logits: Tensor | None = None
@@ -54,7 +55,7 @@ class DistillationHook(ExtraLossHook):
         from mmpretrain.models.classifiers import BaseClassifier
         if not isinstance(model, BaseClassifier) or not model.with_head:
             raise UserError(f'DistillationHook: {type(model).__name__} is no classifier with a head')
-        checkpoint = self.checkpoint or (None if runner._resume else runner._load_from)
+        checkpoint = self.checkpoint or start_checkpoint(runner)
         if checkpoint is None:
             raise UserError('DistillationHook: no checkpoint of the teacher: set load_from, or checkpoint of the '
                             'hook, which a resumed training needs')
@@ -66,21 +67,25 @@ class DistillationHook(ExtraLossHook):
         return [model.head.register_forward_hook(take)]
 
     def _build_teacher(self, runner, checkpoint: str) -> nn.Module:
-        preprocessor, scope = runner.cfg.get('data_preprocessor'), runner.cfg.default_scope
+        preprocessor = runner.cfg.get('data_preprocessor')
         if self.config is None:
-            try:
-                model = vanilla_twin(runner.cfg)
-            except ValueError as error:
-                raise UserError(f'DistillationHook: {error}') from error
+            model = vanilla_twin(runner.cfg)
         else:
-            cfg = load_config(self.config)
+            cfg = self._read(self.config)
             if cfg.get('data_preprocessor') != preprocessor:
                 raise UserError(f'DistillationHook: the teacher of {self.config} wants images of another '
                                 'data_preprocessor')
             model = cfg.model
-        teacher = build_from(Config(dict(model=model, data_preprocessor=preprocessor, default_scope=scope)))
+        teacher = build_from(runner.cfg, model)
         check_tested(teacher, checkpoint, read_checkpoint(checkpoint), runner.logger)
         return teacher.requires_grad_(False)
+
+    @staticmethod
+    def _read(config: str) -> Config:
+        try:
+            return get_config(config) if '::' in config else Config.fromfile(config)
+        except Exception as error:  # a config is a program: anything may be raised
+            raise UserError(f'DistillationHook: cannot read config {config}: {summary(error)}') from error
 
     def term(self, model: nn.Module, call: dict[str, Any]) -> Tensor:
         """The divergence for the batch whose logits the student's head has just given."""

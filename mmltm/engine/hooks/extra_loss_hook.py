@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from mmltm.engine.runner_utils import unwrapped_model
+from mmltm.errors import UserError
 
 
 class ExtraLossHook(Hook):
@@ -21,13 +22,13 @@ class ExtraLossHook(Hook):
         weight (float): Factor of the term.
 
     Raises:
-        ValueError: A negative weight.
+        UserError: A negative weight.
     """
     loss_name: str
 
     def __init__(self, weight: float) -> None:
         if weight < 0:
-            raise ValueError(f'weight must not be negative, got {weight}')
+            raise UserError(f'weight must not be negative, got {weight}')
         self.weight = weight
         self._handles: list = []
 

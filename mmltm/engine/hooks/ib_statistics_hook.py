@@ -17,6 +17,7 @@ from mmltm.engine.runner_utils import (
     is_epoch_based,
     iterations_per_pass,
     require_unused_parameters,
+    resumes,
     saves_after_iter,
     unwrapped_model,
 )
@@ -59,10 +60,9 @@ class IBStatisticsHook(Hook):
             ``find_unused_parameters=True``. Defaults to True.
 
     Raises:
-        ValueError: An interval out of range, or a setting that ``update_statistics=False`` leaves no use for.
-        UserError: The model keeps no statistics, or of another number of classes than its head tells apart,
-            or none have been loaded that could stay; a batch without usable annotations; NaN or infinite
-            features.
+        UserError: An interval is out of range, or a setting has no use with ``update_statistics=False``; the model
+            keeps no statistics, or of another number of classes than its head tells apart, or none have been loaded
+            that could stay; a batch has no usable annotations; features are NaN or infinite.
     """
 
     def __init__(self,
@@ -74,9 +74,9 @@ class IBStatisticsHook(Hook):
         for name, value, least in (('t_warm', t_warm, 0), ('interval', interval, 1),
                                    ('report_interval', report_interval, 1)):
             if value is not None and value < least:
-                raise ValueError(f'{name} must be at least {least}, got {value}')
+                raise UserError(f'{name} must be at least {least}, got {value}')
         if not update_statistics and (t_warm or fit_projection):
-            raise ValueError('update_statistics=False keeps masks as they are: leave out t_warm and fit_projection')
+            raise UserError('update_statistics=False keeps masks as they are: leave out t_warm and fit_projection')
         self.t_warm, self.interval, self.report_interval = t_warm, interval, report_interval
         self.fit_projection, self.update_statistics = fit_projection, update_statistics
         self._by_iter = False
@@ -100,8 +100,8 @@ class IBStatisticsHook(Hook):
         state = checkpoint.get('state_dict', checkpoint)
         for name, module in self._statistics.items():
             message = module.mismatch(state, name + '.')
-            if message and (runner._resume or not self.update_statistics):
-                raise UserError(f'cannot {"resume" if runner._resume else "keep the statistics"}: {message}')
+            if message and (resumes(runner) or not self.update_statistics):
+                raise UserError(f'cannot {"resume" if resumes(runner) else "keep the statistics"}: {message}')
             if message:
                 runner.logger.warning(f'{message}: they start anew')
                 for key in [key for key in state if key.startswith(name + '.')]:
@@ -206,11 +206,7 @@ class IBStatisticsHook(Hook):
         if not layers:
             return
         classes = layers[0].stats.num_classes
-        try:
-            targets = BatchTargets.of(class_distribution(data_samples, classes), classes)
-        except ValueError as error:
-            raise UserError(f'IBStatisticsHook: {error}') from error
-        targets = targets.to(layers[0].logits.device)
+        targets = BatchTargets.of(class_distribution(data_samples, classes), classes).to(layers[0].logits.device)
         for mask in self._masks.values():
             mask.targets, mask.reporting = targets, reporting
 

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmltm.engine.runner_utils import is_epoch_based, unwrapped_model
+from mmltm.errors import UserError
 from mmltm.registry import HOOKS
 from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, view
 from mmltm.visualization.inputs import to_picture
@@ -28,13 +29,12 @@ class MergeVisualizationHook(Hook):
         groups (bool): Draw which tokens go together, too; slow for large maps. Defaults to False.
 
     Raises:
-        ValueError: An argument below 1.
-        UserError: The model has no token merger.
+        UserError: An argument is below 1, or the model has no token merger.
     """
 
     def __init__(self, interval: int = 1, num_images: int = 4, groups: bool = False) -> None:
         if min(interval, num_images) < 1:
-            raise ValueError(f'interval and num_images must be positive, got {interval} and {num_images}')
+            raise UserError(f'interval and num_images must be positive, got {interval} and {num_images}')
         self.interval, self.num_images, self.groups = interval, num_images, groups
         self._last: int | None = None
         self._chosen: dict[int, list[int]] = {}

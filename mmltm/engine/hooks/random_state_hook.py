@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from mmltm.engine.random_states import get_random_states, set_random_states
-from mmltm.engine.runner_utils import saves_after_iter
+from mmltm.engine.runner_utils import resumes, saves_after_iter
 from mmltm.registry import HOOKS
 
 KEY = 'random_states'
@@ -43,7 +43,7 @@ class RandomStateHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keeps the states until training begins: the runner still sets seeds after this."""
-        if runner._resume:
+        if resumes(runner):
             self._resumed = checkpoint.get(KEY, {})
 
     def before_train(self, runner) -> None:

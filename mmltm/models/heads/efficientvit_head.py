@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule, build_activation_layer
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor
 
+from mmltm.errors import UserError
 from mmltm.registry import MODELS
 
 
@@ -36,7 +37,7 @@ class EfficientViTClsHead(ClsHead):
                  **kwargs) -> None:
         super().__init__(init_cfg=init_cfg, **kwargs)
         if num_classes <= 0:
-            raise ValueError(f'num_classes must be positive, got {num_classes}')
+            raise UserError(f'num_classes must be positive, got {num_classes}')
         width, hidden = hidden_channels
         self.num_classes, self.in_channels = num_classes, in_channels
         self.conv = ConvModule(in_channels, width, 1, norm_cfg=norm_cfg, act_cfg=act_cfg)

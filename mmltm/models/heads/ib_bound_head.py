@@ -42,7 +42,7 @@ class IBBoundMixin:
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if not 0 <= ib_begin <= 1:
-            raise ValueError(f'ib_begin is a share of the training, in [0, 1]; got {ib_begin}')
+            raise UserError(f'ib_begin is a share of the training, in [0, 1]; got {ib_begin}')
         self.ib_weight, self.ib_begin = ib_weight, ib_begin
         settings = dict(stat_dim=None, beta=10.0, normalize=True, center=True, name='head')
         self.ib_statistics = ClassStatistics(

@@ -13,6 +13,7 @@ from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmltm.errors import UserError
 from mmltm.registry import MODELS
 
 
@@ -31,7 +32,7 @@ class SimpleFPN(BaseModule):
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
-        ValueError: If ``in_channels`` is no multiple of 4 or ``num_outs`` is below 4.
+        UserError: If ``in_channels`` is no multiple of 4 or ``num_outs`` is below 4.
     """
 
     def __init__(self,
@@ -42,9 +43,9 @@ class SimpleFPN(BaseModule):
                  init_cfg: dict = None) -> None:
         super().__init__(init_cfg)
         if in_channels % 4:
-            raise ValueError(f'in_channels must be a multiple of 4, got {in_channels}')
+            raise UserError(f'in_channels must be a multiple of 4, got {in_channels}')
         if num_outs < 4:
-            raise ValueError(f'num_outs must be at least 4, got {num_outs}')
+            raise UserError(f'num_outs must be at least 4, got {num_outs}')
         self.num_outs = num_outs
         half, quarter = in_channels // 2, in_channels // 4
         self.scales = nn.ModuleList([

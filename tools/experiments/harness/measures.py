@@ -7,8 +7,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmltm.apis.memory import peak_bytes
-from mmltm.apis.profiling import count_macs, network_call
+from mmltm.apis.profiling import count_macs, network_call, peak_bytes
 from mmltm.errors import UserError, summary
 from mmltm.evaluation import IBMetric, measure_together
 from mmltm.merging.sequences import SequenceMerger
