@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import mmltm  # noqa: F401, I001  (before mmdet, for its stand-in for mmcv's compiled operators)
+import mmltm  # noqa: F401  (before mmdet, for its stand-in for mmcv's compiled operators)
 
 # Timings say nothing on a shared machine; the examples are the same in every run.
 settings.register_profile('mmltm', deadline=None, derandomize=True)

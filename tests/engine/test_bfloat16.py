@@ -2,7 +2,6 @@ import torch
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-import mmltm  # noqa: F401
 
 
 def test_forward_in_bfloat16_weights_in_float32():

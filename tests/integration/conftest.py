@@ -1,12 +1,7 @@
-"""Makes ``mixtures`` importable for tests."""
-
-import sys
-from pathlib import Path
+"""All tests of this folder run on one core."""
 
 import pytest
 import torch
-
-import mmltm  # noqa: F401  (before mmdet, for its stand-in for mmcv's compiled operators)
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -1,7 +1,6 @@
 import torch
 from mmengine.config import ConfigDict
 
-import mmltm  # noqa: F401  (before mmdet, for its stand-in for mmcv's compiled operators)
 from mmltm.models import SSDHead
 
 GENERATOR = dict(type='mmdet.SSDAnchorGenerator', scale_major=False, strides=[32], ratios=[[2]], min_sizes=[32],
