@@ -164,7 +164,8 @@ class IBMetric(BaseMetric):
         modules = find_layers(model, self.pattern)
         self._handles = [model.register_forward_pre_hook(before, with_kwargs=True)]
         mergers = {name for name, module in modules.items() if isinstance(module, Merger)}
-        self._trace = MergeTrace(model, lambda call: self._take_merge(call) if call.name in mergers else None, track=True)
+        self._trace = MergeTrace(
+            model, lambda call: self._take_merge(call) if call.name in mergers else None, track=True)
         self._trace.start()
         for name in modules.keys() - mergers:
             self._handles.append(modules[name].register_forward_hook(partial(self._take_block, name), with_kwargs=True))

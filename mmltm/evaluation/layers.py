@@ -1,6 +1,6 @@
 """The layers of a backbone whose tokens are measured, with any merger or with none.
 
-Tokens of merging blocks can be brought back to the full grid of their stage, where those of all mergers can be compared:
+Tokens of merging blocks can be brought back to the full grid of their stage, where those of all mergers compare:
 what leaves a merger that keeps no grid does not mean the same in every image; its copies in all the places that went
 into it do. Of mergers that keep a grid the way back of their operators does the same.
 """

@@ -79,7 +79,7 @@ def test_ratios_in_one_file(call, config):
 
 @pytest.mark.parametrize('tool', ['benchmark', 'get_flops'])
 def test_wrong_number_of_ratios(call, config, tool):
-    with pytest.raises(SystemExit, match=r'error: config .*small.py: ratio has 2 values for 4 merging blocks'):
+    with pytest.raises(SystemExit, match=r'error: cannot build the model from .*small.py: .*ratio has 2 values for 4 merging blocks'):
         call(tool, config, '--cfg-options', 'model.backbone.ratio=[0.5,0.5]')
 
 
