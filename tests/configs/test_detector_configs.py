@@ -120,7 +120,8 @@ def test_mini_detector_learns_and_predicts(name, load):
     assert all(step.scale == size for step in cfg.train_pipeline + cfg.test_pipeline if step.type == 'Resize')
     assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
     header = (CONFIGS / 'mini' / f'{name}.py').read_text().split('"""')[1]
-    assert f'Learning rate {cfg.optim_wrapper.optimizer.lr} for a total batch of {cfg.auto_scale_lr.base_batch_size}' in header
+    rate, batch = cfg.optim_wrapper.optimizer.lr, cfg.auto_scale_lr.base_batch_size
+    assert f'Learning rate {rate} for a total batch of {batch}' in header
     model = build_model(cfg.model, 'mmdet').train()
     batch = demo_mm_inputs(2, (3, *size), num_items=[3, 3], num_classes=classes, with_mask=model.with_mask)
     losses, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))

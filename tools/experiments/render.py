@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mmltm
 from harness.blocks import block
+from harness.config_index import config_index
 from harness.markdown import fill
 from harness.metafiles import metafiles
 from mmltm.apis.cli import make_parser
@@ -14,7 +15,7 @@ EXAMPLES = """examples:
   python tools/experiments/render.py --check    # exits with 1 if anything is stale, and writes nothing
 
 A page says where a table goes by <!-- results:NAME --> and <!-- /results:NAME -->; NAME.json in results/ fills it.
-model-index.yml and configs/metafile_*.yml are written whole. No number of them is typed.
+model-index.yml, configs/metafile_*.yml and configs/README.md are written whole. No number of them is typed.
 """
 
 ROOT = Path(mmltm.__file__).parents[1]
@@ -35,7 +36,8 @@ def rendered():
             yield ROOT / page, fill((ROOT / page).read_text(), lambda name: block(name, results, ROOT / page))
         except ValueError as error:
             raise UserError(f'{page}: {error}') from error
-    for name, text in metafiles(ROOT).items():
+    files = metafiles(ROOT)
+    for name, text in {**files, 'configs/README.md': config_index(ROOT, files)}.items():
         yield ROOT / name, text
 
 
