@@ -81,7 +81,7 @@ class LTM(LearntMask):
     Attributes:
         logits (Tensor): (N, P) mask logits.
         step_gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
-        step_weight (Tensor): W of the layer, (D, d), from the tokens' channels to those of the statistics.
+        step_weight (Tensor): W of the layer, (d, d) in the space of the statistics, with ``stat_dim=None`` (D, D).
         step (Tensor): (N, P) running mean of the steps of training.
         stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no step.
         report (BottleneckReport, optional): What a log says of this layer.
@@ -126,7 +126,7 @@ class LTM(LearntMask):
             if mode == 'instance':
                 self.step_gain = nn.Parameter(torch.tensor(float(eta)))
                 if layer:
-                    self.step_weight = nn.Parameter(torch.zeros(self.embed_dims, channels))
+                    self.step_weight = nn.Parameter(torch.zeros(channels, channels))
         self.targets: BatchTargets | Tensor | None = None
         self.reporting = self.fitting = False
         self._observed: Tensor | None = None
@@ -185,7 +185,8 @@ class LTM(LearntMask):
             if learning:
                 operator = self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2)
                 masks = [region.merge.mT for region in operator.regions]
-                step = self._scaled(self._observe(x, operator, masks)[1])
+                tiles = self._tiles(x, operator)
+                step = self._scaled(self._observe(tiles, self._merged(tiles, operator, masks), operator))
                 self.step.lerp_(step, self.momentum)
                 if self.reporting:
                     self._add_to_report([
@@ -216,28 +217,35 @@ class LTM(LearntMask):
         masks = [region.merge.mT for region in operator.regions] if carried is None else [
             (score + steps).softmax(-1) for score, steps in zip(scores, carried)]
         with torch.no_grad():
+            tiles = self._tiles(x, operator)
+            merged = self._merged(tiles, operator, [mask.detach() for mask in masks])
             if learning:
-                merged = self._observe(x, operator, masks)[0]
-            else:
-                tiles = operator.cut(project_map(x.detach(), self._projection))
-                merged = self._merged(tiles, operator, [mask.detach() for mask in masks])
-            directions = self.stats.posterior_direction(merged)
-            directions = split_windows(2 * self.stats.beta * directions, operator, len(x), self.target)
-        features = operator.cut(project_map(x.detach(), self._features))
+                self._observe(tiles, merged, operator)
+            directions = 2 * self.stats.beta * self.stats.posterior_direction(merged)
+            directions = split_windows(directions, operator, len(x), self.target)
+        features = tiles if self.step_weight is None else [
+            torch.matmul(tile, at_least_float32(self.step_weight)) + tile for tile in tiles]
         steps = window_steps(features, directions, self.step_gain, self.step_norm)
         if carried is not None:
             steps = [own + before for own, before in zip(steps, carried)]
-        after = [(score + total).softmax(-1) for score, total in zip(scores, steps)]
         if learning and self.reporting:
-            self._add_to_report([mask.detach() - before for mask, before in zip(after, masks)])
+            self._add_to_report([(score + total).softmax(-1).detach() - before
+                                 for score, total, before in zip(scores, steps, masks)])
         if self.training:
-            after = [normalize_mask(self.support(source, target, sample=True), self.scores(source, target) + total.mT).mT
-                     for (source, target, _), total in zip(kinds, steps)]
-        moved = operator.with_matrices([
-            (mask.mT, region.unmerge) for mask, region in zip(after, operator.regions)])
+            matrices = [self._sampled(*kind, total) for kind, total in zip(kinds, steps)]
+        else:
+            matrices = [((score + total).softmax(-1).mT, region.unmerge)
+                        for score, total, region in zip(scores, steps, operator.regions)]
+        moved = operator.with_matrices(matrices)
         if learning and not self.active:
             pending += (moved, )
         return moved, Carry(self.source, self.target, WindowSteps(tuple(steps), tuple(kinds)), pending)
+
+    def _sampled(self, source: Grid, target: Grid, count: int, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks of tiles after their steps, (B, T, N, P), their support sampled, and the way back before any step."""
+        support, scores = self.support(source, target, sample=True), self.scores(source, target)
+        back = least_squares_inverse(normalize_mask(support, scores))
+        return normalize_mask(support, scores + steps.mT), back
 
     def _tile(self, source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
         """The mask of a tile before any step, by sign, and its way back, which serves all steps."""
@@ -259,17 +267,16 @@ class LTM(LearntMask):
     def _while_constant(self, key: tuple, make):
         return self._cached(key, make, self.stamp) if super().is_constant else make()
 
-    @property
-    def _projection(self) -> Tensor:
-        """From the channels of a token to those of the statistics, (D, d)."""
-        if self.stats.projection is not None:
-            return self.stats.projection
-        return torch.eye(self.embed_dims, dtype=self.stats.centroids.dtype, device=self.logits.device)
-
-    @property
-    def _features(self) -> Tensor:
-        """From the channels of a token to f(Z), (D, d)."""
-        return self._projection if self.step_weight is None else self._projection + at_least_float32(self.step_weight)
+    def _tiles(self, x: Tensor, operator: WindowedMerge) -> list[Tensor]:
+        """Tokens of all windows in the space of the statistics, (B, T, N, d) for each kind of tile."""
+        x = x.detach()
+        if self.fitting:
+            self.stats.fit_projection(x.flatten(1, -3).movedim(1, -1).float())
+            self.fitting = False
+        projection = self.stats.projection
+        if projection is None:
+            projection = torch.eye(self.embed_dims, dtype=self.stats.centroids.dtype, device=x.device)
+        return operator.cut(project_map(x, projection))
 
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
         """Merged tokens of all windows, (B T, P, d)."""
@@ -288,20 +295,20 @@ class LTM(LearntMask):
         return x, carry.pending
 
     @torch.no_grad()
-    def _observe(self, x: Tensor, operator: WindowedMerge, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Add a batch to the statistics; merged tokens of all windows, (B T, P, d), and the mean gradient, (N, P)."""
-        x = x.detach()
-        if self.fitting:
-            self.stats.fit_projection(x.flatten(1, -3).movedim(1, -1).float())
-            self.fitting = False
-        tiles = operator.cut(project_map(x, self._projection))
-        merged = self._merged(tiles, operator, masks)
+    def _observe(self, tiles: list[Tensor], merged: Tensor, operator: WindowedMerge) -> Tensor:
+        """Add a batch to the statistics; returns its mean gradient, (N, P).
+
+        Args:
+            tiles (list[Tensor]): See :meth:`_tiles`.
+            merged (Tensor): See :meth:`_merged`.
+            operator (WindowedMerge): What they were cut by.
+        """
         tokens = join_windows(tiles, [kind_of(region)[0] for region in operator.regions], self.source)
-        targets = self._window_targets(operator, len(x))
+        targets = self._window_targets(operator, len(tiles[0]))
         phi, gradient = self.stats.observe(tokens, merged, targets)
         self._seen = self.report.observe(tokens, targets), phi, targets
         self._observed = tokens.sum()
-        return merged, gradient
+        return gradient
 
     def _add_to_report(self, changes: list[Tensor]) -> None:
         """The batch just observed, and by how much the masks of its tiles moved, (..., P, N) each."""

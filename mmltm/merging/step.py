@@ -78,7 +78,7 @@ def window_steps(features: Sequence[Tensor], directions: Sequence[Tensor], gain:
     for tokens, direction in zip(features, directions):
         if norm == 'rms':
             tokens = tokens - tokens.mean(-2, keepdim=True)
-            # ||f V^T||^2 = tr(f^T f V^T V): two small products in place of a large one.
+            # ||f V^T||^2 = tr(f^T f V^T V): two small products, and no sweep over P N numbers.
             seen = tokens.detach()
             square = ((seen.mT @ seen) * (direction.mT @ direction)).sum((-2, -1), keepdim=True)
             rms = (square / (tokens.shape[-2] * direction.shape[-2])).clamp_min(0).sqrt()
