@@ -5,13 +5,13 @@ centres are merged tokens, c = G^T z; every token then divides itself between th
 
     A_ip = G_ip exp(affinity cos(z_i, c_p)) / sum over p' of the same,    G'_ip = A_ip / sum over i' of A_i'p,
 
-and again with A for the centres. G falls off with distance, so the grid stays, and with it what convolutions need, while
-neighbours that look alike go together, which no mask that is the same for all images can know.
+and again with A for the centres. G falls off with distance, so the grid stays, and with it what convolutions need,
+while neighbours that look alike go together, which no mask that is the same for all images can know.
 
 Source: super token sampling (Huang et al., "Vision Transformer with Super Token Sampling", CVPR 2023, arXiv 2211.11167,
-section 3.2), after soft superpixels (Jampani et al., "Superpixel Sampling Networks", ECCV 2018, arXiv 1807.10174). There
-9 super tokens are in reach of a token, all alike, and tokens are compared in all channels; here a learnt mask says how
-far which place is, and what tokens are compared by is learnt, too.
+section 3.2), after soft superpixels (Jampani et al., "Superpixel Sampling Networks", ECCV 2018, arXiv 1807.10174).
+There 9 super tokens are in reach of a token, all alike, and tokens are compared in all channels; here a learnt mask
+says how far which place is, and what tokens are compared by is learnt, too.
 """
 
 from typing import Any

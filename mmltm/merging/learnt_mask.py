@@ -1,8 +1,8 @@
 """A mask that learns by the loss alone, the same for all images: logits, their prior, and what they make of a window.
 
-A mask belongs to a base window (``source``) and serves maps of any size window by window, in place of the paper's one N x P
-mask for one input size. What its logits have learnt away from their start is resampled to smaller windows at the
-edges of a map; the start itself is known exactly at every size.
+A mask belongs to a base window (``source``) and serves maps of any size window by window, in place of the paper's one
+N x P mask for one input size. What its logits have learnt away from their start is resampled to smaller windows at
+the edges of a map; the start itself is known exactly at every size.
 """
 
 import math
@@ -26,8 +26,8 @@ class LearntMask(GridMerger):
     Args:
         source, target, embed_dims, first, base: See :class:`~mmltm.merging.base.GridMerger`.
         prior (str): Mask before it has learnt: 'area' averages the area that a token takes the place of, 'partition'
-            groups neighbouring tokens, each in one group (:mod:`.partition`), 'uniform' weighs all entries alike, as the
-            paper does. Defaults to 'area'.
+            groups neighbouring tokens, each in one group (:mod:`.partition`), 'uniform' weighs all entries alike, as
+            the paper does. Defaults to 'area'.
         temperature (float): Of the Gumbel-sigmoid that samples the binary mask in training. Defaults to 1.0.
 
     Attributes:

@@ -83,7 +83,8 @@ class LTM(LearntMask):
         step_gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
         step_weight (Tensor): W of the layer, (d, d) in the space of the statistics, with ``stat_dim=None`` (D, D).
         step (Tensor): (N, P) running mean of the steps of training.
-        stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no step.
+        stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no
+            step.
         report (BottleneckReport, optional): What a log says of this layer.
         targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,)
             class indices; set by whoever knows the labels, read in training only. A forward pass with targets

@@ -19,7 +19,7 @@ def area_weights(source: Grid, target: Grid, base: Grid) -> Tensor:
 
 
 def area_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
-    """Logarithm of the overlap of source and target cells, (N, P): its softmax where they overlap is local averaging."""
+    """Logarithm of the overlap of source and target cells, (N, P): its softmax on these is local averaging."""
     return _falling_off(local_overlap(source, target), source, target)
 
 

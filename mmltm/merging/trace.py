@@ -28,8 +28,8 @@ class MergeCall(NamedTuple):
         merger (Merger): The merger.
         arguments (dict): Of the call, by name.
         output (tuple): Of the call: operator and carry, or, of a merger without a grid, tokens and history.
-        before (tuple): Operators of the merges that this one goes on from, which have led from the full grid of the stage
-            to the map that the merger sees; empty without a grid.
+        before (tuple): Operators of the merges that this one goes on from, which have led from the full grid of the
+            stage to the map that the merger sees; empty without a grid.
     """
     name: str
     merger: Merger
@@ -51,8 +51,8 @@ class MergeTrace:
     Args:
         model (nn.Module): With mergers, whose forward pass they take part in.
         receive (Callable): Called with a :class:`MergeCall` after each call.
-        track (bool): Let mergers without a grid keep the way back, even if the backbone does not ask for it. Defaults to
-            False.
+        track (bool): Let mergers without a grid keep the way back, even if the backbone does not ask for it. Defaults
+            to False.
     """
 
     def __init__(self, model: nn.Module, receive: Callable[[MergeCall], None], track: bool = False) -> None:

@@ -144,7 +144,8 @@ class WindowedMerge:
 
         Cutting a map into windows and putting these side by side moves it about in memory, one kind of window after the
         other. A row of windows lies in memory as it is, so a small map is merged sooner by a product with a matrix that
-        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much. For
+        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much.
+        For
         constant masks: the matrices are worth their making only if they are used again.
 
         Args:

@@ -34,7 +34,7 @@ def merger(source=(4, 4), target=(3, 3), channels=5, spread=1.0, **kwargs):
 
 
 def literal_direction(stats, merged):
-    """V of one window (P, d), by autograd: minus the gradient of its bound by X~, its posterior held fixed, over 2 beta."""
+    """V of one window, (P, d), by autograd: minus the gradient of its bound, its posterior held fixed, over 2 beta."""
     merged = merged.clone().requires_grad_()
     centroids, feature = stats.centroids.flatten(1), merged.flatten()
     if stats.center:
@@ -164,7 +164,8 @@ def test_windows_go_on_from_their_own_steps_and_a_new_stage_from_their_mean():
 @pytest.mark.parametrize('layout', ['channels first', 'channels last', 'groups'])
 def test_projection_of_maps(layout):
     matrix, x = torch.randn(6, 2), torch.randn(3, 6, 4, 5)
-    maps = dict(first=x, last=x.to(memory_format=torch.channels_last), groups=x.unflatten(1, (2, 3)))[layout.split()[-1]]
+    maps = dict(first=x, last=x.to(memory_format=torch.channels_last), groups=x.unflatten(1, (2, 3)))
+    maps = maps[layout.split()[-1]]
     torch.testing.assert_close(project_map(maps, matrix), x.movedim(1, -1) @ matrix)
 
 

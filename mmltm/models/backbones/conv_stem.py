@@ -1,7 +1,7 @@
 """Strided convolutions in place of the one that cuts an image into patches.
 
-Small data sets are where a transformer needs them: with the same blocks behind, it trains faster and to a higher accuracy
-(Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv 2106.14881, section 3).
+Small data sets are where a transformer needs them: with the same blocks behind, it trains faster and to a higher
+accuracy (Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv 2106.14881, section 3).
 """
 
 import torch.nn as nn
@@ -13,8 +13,8 @@ from mmltm.registry import MODELS
 class ConvStem(nn.Sequential):
     """Maps of ``stride`` times smaller sides by 3 x 3 convolutions of stride 2, then a 1 x 1 convolution.
 
-    Channels double with each, up to ``out_channels``; a batch norm and a ReLU follow all but the last. A layer in the place
-    of the patch embedding's: ``patch_cfg=dict(conv_type='mmltm.ConvStem')`` of mmpretrain's transformers.
+    Channels double with each, up to ``out_channels``; a batch norm and a ReLU follow all but the last. A layer in the
+    place of the patch embedding's: ``patch_cfg=dict(conv_type='mmltm.ConvStem')`` of mmpretrain's transformers.
 
     Args:
         in_channels (int): Channels of the image.
@@ -33,7 +33,8 @@ class ConvStem(nn.Sequential):
         if stride < 2 or stride & (stride - 1):
             raise ValueError(f'stride must be a power of two from 2 on, got {stride}')
         if out_channels % (stride // 2):
-            raise ValueError(f'out_channels must be a multiple of {stride // 2} for stride {stride}, got {out_channels}')
+            raise ValueError(f'out_channels must be a multiple of {stride // 2} for stride {stride}, '
+                             f'got {out_channels}')
         layers = []
         while stride > 1:
             stride //= 2

@@ -155,7 +155,8 @@ class LTMSwin(SwinTransformer):
         if config is not None and has_block_ratios(config):
             config.setdefault('window', window_size)
         mergers = build_mergers(
-            config, Host(self.depths, [stage.embed_dims for stage in self.stages], progressive=False, sequences='windows'))
+            config, Host(self.depths, [stage.embed_dims for stage in self.stages], progressive=False,
+                         sequences='windows'))
         stages = list(zip(self.stages, mergers))[:max(out_indices) + 1]
         self.stages = ModuleList(LTMSwinStage(stage.blocks, stage.downsample, stage_mergers, with_cp)
                                  for stage, stage_mergers in stages)

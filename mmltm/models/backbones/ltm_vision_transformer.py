@@ -48,9 +48,9 @@ class LTMVisionTransformer(VisionTransformer):
             ``rounding`` defaults to 'area', so that sides shrink one at a time. All mergers work here, EViT with a
             class token only.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone: those before
-            merging and what the merged ones have gained; 'none' gives the merged ones, no map if they have no grid; in 'avg_featmap' these count as often as tokens went into
-            them. The class token does not depend on it. Defaults to
-            'stage'.
+            merging and what the merged ones have gained; 'none' gives the merged ones, no map if they have no grid;
+            in 'avg_featmap' these count as often as tokens went into them. The class token does not depend on it.
+            Defaults to 'stage'.
         out_indices (int or Sequence[int]): Layers to return, negative ones counted from the end. Layers
             behind the last of them are not built. Defaults to -1.
         frozen_stages (int): -1 or 0: nothing is frozen; k: the embeddings and the first k layers, with their
