@@ -13,10 +13,10 @@ from .inputs import target_distribution
 from .posterior import PosteriorFrame
 from .report import BottleneckReport
 from .statistics import ClassStatistics
-from .targets import BatchTargets
+from .targets import BatchTargets, ObjectBoxes
 
 __all__ = [
-    'BatchTargets', 'BottleneckReport', 'BottleneckSums', 'ClassCentroids', 'ClassStatistics', 'PosteriorFrame',
-    'average_mask_gradient', 'bound_direction', 'class_centroids', 'conditional_assignment', 'ib_bound',
-    'ib_loss', 'mask_gradient', 'mutual_information', 'soft_assignment', 'target_distribution'
+    'BatchTargets', 'BottleneckReport', 'BottleneckSums', 'ClassCentroids', 'ClassStatistics', 'ObjectBoxes',
+    'PosteriorFrame', 'average_mask_gradient', 'bound_direction', 'class_centroids', 'conditional_assignment',
+    'ib_bound', 'ib_loss', 'mask_gradient', 'mutual_information', 'soft_assignment', 'target_distribution'
 ]

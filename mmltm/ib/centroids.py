@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn as nn
@@ -16,7 +16,7 @@ from .projection import orthogonal_projection, principal_projection
 from .ranks import sum_over_ranks
 from .targets import BatchTargets
 
-Fold = TypeVar('Fold', bound=NamedTuple)
+Fold = TypeVar('Fold')
 
 
 class Frame(NamedTuple):
@@ -90,7 +90,7 @@ class ClassCentroids(nn.Module):
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
         self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
-        self._folds: dict[str, tuple[tuple, NamedTuple]] = {}
+        self._folds: dict[str, tuple[tuple, Any]] = {}
 
     @property
     def started(self) -> bool:

@@ -33,6 +33,8 @@ class BottleneckReport(nn.Module):
     #: IB loss, IB bound, I(X~, X) and I(X~, Y) in nats; L1 change of a mask column by the step, from 0 to 2.
     keys = ('ib_loss', 'ib_bound', 'mi_input', 'mi_label', 'mask_step')
 
+    sums: Tensor
+
     def __init__(self, num_classes: int, input_dims: int, stat_dim: int | None = 64, **kwargs) -> None:
         super().__init__()
         self.inputs = ClassCentroids(num_classes, 1, input_dims, stat_dim, **kwargs)
@@ -65,7 +67,7 @@ class BottleneckReport(nn.Module):
         loss, merged_input, merged_label = batch.ib_loss()
         bound, _ = batch.ib_bound(q.T[targets.classes].T)
         values = (loss, bound, merged_input, merged_label, mask_step, torch.ones_like(loss))
-        self.sums += torch.stack(values) * phi.any()
+        self.sums += torch.where(phi.any() & (batch.mass > 0), torch.stack(values), 0)
 
     @torch.no_grad()
     def summary(self) -> dict[str, float]:

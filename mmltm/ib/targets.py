@@ -1,11 +1,42 @@
-"""The targets of a batch, checked once for all layers."""
+"""The targets of a batch, checked once for all layers: those of images, and of their windows."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Union
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .inputs import target_distribution
+
+
+class ObjectBoxes(NamedTuple):
+    """Where the objects of a batch of images are.
+
+    Attributes:
+        corners (Tensor): (m, 4) x0, y0, x1, y1 as fractions of the network's input, padding included.
+        labels (Tensor): (m,) their classes.
+        images (Tensor): (m,) indices of the images that they are in.
+    """
+    corners: Tensor
+    labels: Tensor
+    images: Tensor
+
+    def overlaps(self, rows: Sequence[float], cols: Sequence[float]) -> Tensor:
+        """The area that each box shares with each window, (m, R, C), in areas of the input.
+
+        Args:
+            rows (Sequence[float]): R + 1 horizontal edges of the windows as fractions of the height, ascending.
+            cols (Sequence[float]): C + 1 vertical edges as fractions of the width.
+        """
+        x0, y0, x1, y1 = self.corners.unbind(1)
+        return _shared(y0, y1, rows)[:, :, None] * _shared(x0, x1, cols)[:, None]
+
+
+def _shared(start: Tensor, end: Tensor, edges: Sequence[float]) -> Tensor:
+    """Lengths that intervals (m,) share with those between T + 1 edges, (m, T)."""
+    points = start.new_tensor(edges)
+    return (torch.minimum(end[:, None], points[1:]) - torch.maximum(start[:, None], points[:-1])).clamp_min(0)
 
 
 class BatchTargets(NamedTuple):
@@ -18,13 +49,17 @@ class BatchTargets(NamedTuple):
     Attributes:
         classes (Tensor): (k,) indices of the classes with a positive share, ascending.
         shares (Tensor): (n, k), p_i(y) of these classes.
+        boxes (ObjectBoxes, optional): Objects of the images, labelled by their place among ``classes``. None: every
+            window of an image has the classes of the image.
     """
     classes: Tensor
     shares: Tensor
+    boxes: ObjectBoxes | None = None
 
     @classmethod
-    def of(cls, targets: Union[Tensor, 'BatchTargets'], num_classes: int) -> 'BatchTargets':
-        """From (n,) class indices or (n, C) distributions.
+    def of(cls, targets: Union[Tensor, 'BatchTargets'], num_classes: int,
+           boxes: ObjectBoxes | None = None) -> 'BatchTargets':
+        """From (n,) class indices or (n, C) distributions, and perhaps the boxes of the objects behind them.
 
         Raises:
             ValueError: As :func:`target_distribution`.
@@ -32,8 +67,36 @@ class BatchTargets(NamedTuple):
         if isinstance(targets, BatchTargets):
             return targets
         p = target_distribution(targets, num_classes)
-        classes = (p > 0).any(0).nonzero().flatten()
-        return cls(classes, p[:, classes])
+        occurs = (p > 0).any(0)
+        if boxes is not None:
+            occurs = occurs.index_fill(0, boxes.labels, True)
+        classes = occurs.nonzero().flatten()
+        if boxes is not None:
+            boxes = boxes._replace(labels=torch.searchsorted(classes, boxes.labels))
+        return cls(classes, p[:, classes], boxes)
+
+    def for_windows(self, rows: Sequence[float], cols: Sequence[float]) -> 'BatchTargets':
+        """Targets of the windows of all images, in the order (image, row, column).
+
+        With boxes, a window has the classes of the objects that it overlaps, weighted by the areas of overlap. A
+        window of background alone has a row of zeros, so that it takes no part.
+
+        Args:
+            rows (Sequence[float]): R + 1 horizontal edges of the windows as fractions of the map's height, ascending.
+            cols (Sequence[float]): C + 1 vertical edges as fractions of the width.
+
+        Returns:
+            BatchTargets: Of n R C samples.
+        """
+        (images, classes), windows = self.shares.shape, (len(rows) - 1) * (len(cols) - 1)
+        if self.boxes is None:
+            return BatchTargets(self.classes, self.shares.repeat_interleave(windows, 0))
+        areas = self.boxes.overlaps(rows, cols).flatten(1).to(self.shares.dtype)
+        totals = areas.new_zeros(images * classes, windows)
+        totals.index_add_(0, self.boxes.images * classes + self.boxes.labels, areas)
+        totals = totals.view(images, classes, windows).mT.flatten(0, 1)
+        return BatchTargets(self.classes, F.normalize(totals, p=1.0, dim=1))
 
     def to(self, device: torch.device) -> 'BatchTargets':
-        return BatchTargets(self.classes.to(device), self.shares.to(device))
+        boxes = None if self.boxes is None else ObjectBoxes(*(x.to(device) for x in self.boxes))
+        return BatchTargets(self.classes.to(device), self.shares.to(device), boxes)

@@ -1,4 +1,4 @@
-"""Class distributions of images, from the annotations of mmpretrain and mmdet."""
+"""Class distributions of images, and boxes of their objects, from the annotations of mmpretrain and mmdet."""
 
 from collections.abc import Sequence
 
@@ -59,6 +59,25 @@ def _from_labels(labels: list[Tensor], weights: list[Tensor], num_classes: int) 
         raise UserError(f'class index {int(wrong[0])} is outside the {num_classes} classes 0 to '
                         f'{num_classes - 1} that statistics are kept of')
     return F.normalize(totals.index_put_((rows, labels), weights, accumulate=True), p=1.0)
+
+
+def object_boxes(data_samples: Sequence) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Where the objects of mmdet's samples are; None for samples without boxes (mmpretrain's).
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: (m, 4) corners x0, y0, x1, y1 as fractions of the network's input, padding
+        included; (m,) labels; (m,) indices of the images. On the CPU.
+    """
+    if not data_samples or 'gt_instances' not in data_samples[0]:
+        return None
+    instances = [sample.gt_instances for sample in data_samples]
+    corners = []
+    for sample, objects in zip(data_samples, instances):
+        height, width = sample.metainfo.get('batch_input_shape') or sample.img_shape
+        boxes = getattr(objects.bboxes, 'tensor', objects.bboxes).float().cpu()
+        corners.append(boxes / boxes.new_tensor([width, height, width, height]))
+    images = torch.arange(len(instances)).repeat_interleave(torch.tensor([len(x.labels) for x in instances]))
+    return torch.cat(corners), torch.cat([x.labels for x in instances]).cpu(), images
 
 
 def instance_areas(instances) -> Tensor:

@@ -6,7 +6,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmpretrain.structures import DataSample
 
-from mmltm.structures.class_distribution import class_distribution
+from mmltm.structures.class_distribution import class_distribution, object_boxes
 from tests.engine.small_detectors import BOXES, LABELS, SHARES, bitmaps, detection, polygons
 
 
@@ -37,3 +37,13 @@ def test_class_distribution(samples, expected):
 def test_bad_annotations_are_named(samples, message):
     with pytest.raises(ValueError, match=message):
         class_distribution(samples, 3)
+
+
+def test_boxes_are_fractions_of_the_padded_input():
+    padded = detection(HorizontalBoxes(BOXES))
+    padded.set_metainfo(dict(batch_input_shape=(64, 128)))
+    corners, labels, images = object_boxes([padded, detection(BOXES[:0], LABELS[:0]), detection(BOXES[:1], LABELS[:1])])
+    expected = torch.cat([BOXES / torch.tensor([128, 64, 128, 64]), BOXES[:1] / 64])
+    torch.testing.assert_close(corners, expected)
+    assert labels.tolist() == [2, 0, 2, 2] and images.tolist() == [0, 0, 0, 2]
+    assert object_boxes([DataSample().set_gt_label(1)]) is None

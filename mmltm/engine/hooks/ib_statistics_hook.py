@@ -22,10 +22,10 @@ from mmltm.engine.runner_utils import (
     unwrapped_model,
 )
 from mmltm.errors import UserError
-from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids
+from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids, ObjectBoxes
 from mmltm.merging import LTM
 from mmltm.registry import HOOKS
-from mmltm.structures.class_distribution import class_distribution
+from mmltm.structures.class_distribution import class_distribution, object_boxes
 
 
 @HOOKS.register_module()
@@ -206,7 +206,8 @@ class IBStatisticsHook(Hook):
         if not layers:
             return
         classes = layers[0].stats.num_classes
-        targets = BatchTargets.of(class_distribution(data_samples, classes), classes).to(layers[0].logits.device)
+        distribution, boxes = class_distribution(data_samples, classes), object_boxes(data_samples)
+        targets = BatchTargets.of(distribution, classes, boxes and ObjectBoxes(*boxes)).to(layers[0].logits.device)
         for mask in self._masks.values():
             mask.targets, mask.reporting = targets, reporting
 
