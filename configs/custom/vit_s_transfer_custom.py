@@ -1,6 +1,7 @@
 """ViT-S, trained on ImageNet-1k, on a data set of your own (LTM paper, supplement 2.1).
 
-    python tools/train.py configs/custom/vit_s_transfer_custom.py --data-root DIR --cfg-options model.head.num_classes=37
+    python tools/train.py configs/custom/vit_s_transfer_custom.py --data-root DIR
+        --cfg-options model.head.num_classes=37
 
 DIR holds `train/` and `val/` with a folder of images a class. Learning rate 0.0001 for a total batch of 64.
 """

@@ -19,6 +19,7 @@ from mmpretrain.structures import DataSample
 
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_config
+from mmltm.apis.runner import build_loop
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # Detectors stand at the top and in mini/; a folder for each data set of classification.
@@ -201,7 +202,7 @@ def learning_rates(cfg, tmp_path, steps=4):
     runner = Runner(
         Point(), str(tmp_path), loader, train_cfg=cfg.train_cfg, optim_wrapper=cfg.optim_wrapper,
         param_scheduler=cfg.param_scheduler, default_scope='mmpretrain', experiment_name=tmp_path.name)
-    runner.train_loop  # as Runner.train does
+    build_loop(runner, 'train')
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     schedulers = runner.build_param_scheduler(runner.param_schedulers)
     rates = []
