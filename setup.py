@@ -15,8 +15,15 @@ setup(
     long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
     long_description_content_type='text/markdown',
     python_requires='>=3.10',
+    license='Apache-2.0',
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
     packages=find_packages(include=['mmltm', 'mmltm.*']),
-    install_requires=['torch>=2.4', 'torchvision', 'numpy', 'scipy', 'pycocotools', 'rich', 'matplotlib'],
+    package_data={'mmltm': ['py.typed']},
+    install_requires=['torch>=2.4', 'torchvision', 'numpy', 'scipy', 'opencv-python', 'rich', 'matplotlib'],
     # Both families own the import names mmengine, mmcv, mmdet and mmpretrain,
     # so neither may be a hard requirement: installing one over the other breaks both.
     extras_require={
@@ -25,6 +32,8 @@ setup(
             'onedl-mmdetection==3.5.1', 'onedl-mmpretrain==1.3.6',
         ],
         'openmmlab': ['mmengine>=0.10.4', 'mmcv>=2.0.1,<2.2.0', 'mmdet>=3.3.0', 'mmpretrain>=1.2.0'],
-        'tests': ['pytest', 'hypothesis', 'timm'],
+        # The data sets and the tables of this repository.
+        'tools': ['shapely', 'pyyaml', 'pandas', 'pycocotools'],
+        'tests': ['pytest', 'hypothesis', 'timm', 'ruff', 'mypy', 'shapely', 'pyyaml', 'pandas', 'pycocotools'],
     },
 )

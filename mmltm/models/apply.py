@@ -1,90 +1,19 @@
 """Token merging for a model that is already in memory."""
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
-from mmpretrain.models.backbones import MobileViT, SwinTransformer, VisionTransformer
 from torch import nn
 
 from mmltm.errors import UserError
 
-from .backbones import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
+from .families import FAMILIES, registered_type
 
 Model = TypeVar('Model', bound=nn.Module)
 
 #: Containers, which are kept while what they contain changes over.
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
-
-
-class Adapter(NamedTuple):
-    """How to get from a vanilla backbone to the one with merging.
-
-    Attributes:
-        merging (type): Class of the latter.
-        arguments (Callable): Takes a vanilla backbone; returns arguments of the class that have shaped more than the
-            layers, which change over as they are.
-    """
-    merging: type[nn.Module]
-    arguments: Callable[[nn.Module], dict]
-
-
-def _mobilevit(backbone: MobileViT) -> dict:
-    last = backbone.conv_1x1_exp.conv
-    return dict(
-        arch=backbone.arch,
-        in_channels=backbone.stem.conv.in_channels,
-        stem_channels=backbone.stem.conv.out_channels,
-        last_exp_factor=last.out_channels // last.in_channels)
-
-
-def _efficientvit(backbone: EfficientViT) -> dict:
-    return dict(
-        arch=backbone.arch,
-        in_channels=backbone.stem[0].in_channels,
-        norm_eval=backbone.norm_eval,
-        with_cp=backbone.with_cp,
-        norm_cfg=backbone.norm_cfg,
-        act_cfg=backbone.act_cfg)
-
-
-def _patches(backbone: SwinTransformer | VisionTransformer) -> dict:
-    embed = backbone.patch_embed
-    return dict(
-        arch=backbone.arch_settings,
-        img_size=embed.init_input_size,
-        in_channels=embed.projection.in_channels,
-        patch_size=embed.projection.kernel_size,
-        patch_cfg=dict(stride=embed.projection.stride),
-        interpolate_mode=backbone.interpolate_mode)
-
-
-def _vision_transformer(backbone: VisionTransformer) -> dict:
-    return dict(
-        _patches(backbone),
-        final_norm=backbone.final_norm,
-        out_type=backbone.out_type,
-        with_cls_token=backbone.with_cls_token,
-        pre_norm=not isinstance(backbone.pre_norm, nn.Identity))
-
-
-def _swin(backbone: SwinTransformer) -> dict:
-    block = backbone.stages[0].blocks[0]
-    return dict(
-        _patches(backbone),
-        window_size=block.attn.window_size,
-        out_after_downsample=backbone.out_after_downsample,
-        use_abs_pos_embed=backbone.use_abs_pos_embed,
-        norm_eval=backbone.norm_eval,
-        with_cp=block.with_cp)
-
-
-_ADAPTERS: dict[type, Adapter] = {
-    MobileViT: Adapter(LTMMobileViT, _mobilevit),
-    EfficientViT: Adapter(LTMEfficientViT, _efficientvit),
-    VisionTransformer: Adapter(LTMVisionTransformer, _vision_transformer),
-    SwinTransformer: Adapter(LTMSwin, _swin),
-}
 
 
 def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> Model:
@@ -124,16 +53,15 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
 def _merging(backbone: nn.Module, merger: dict) -> nn.Module:
     """The backbone with merging, made of the given one's layers, which is used up."""
     # The very class: a derived one may compute something else with the same layers.
-    adapter = _ADAPTERS.get(type(backbone))
-    if adapter is None:
-        names = ', '.join(f'{known.__module__.split(".")[0]}.{known.__name__}' for known in _ADAPTERS)
-        raise UserError(f'apply_ltm knows the backbones {names}, got {type(backbone).__module__.split(".")[0]}.'
-                        f'{type(backbone).__name__}')
-    merging = adapter.merging(
+    family = next((family for family in FAMILIES.values() if type(backbone) is family.vanilla), None)
+    if family is None:
+        names = ', '.join(registered_type(family.vanilla) for family in FAMILIES.values())
+        raise UserError(f'apply_ltm knows the backbones {names}, got {registered_type(type(backbone))}')
+    merging = family.merging(
         merger=merger,
         out_indices=tuple(backbone.out_indices),
         frozen_stages=backbone.frozen_stages,
-        **adapter.arguments(backbone)).train(backbone.training)
+        **family.arguments(backbone)).train(backbone.training)
     device = next(backbone.parameters()).device
     _check_shapes(backbone, merging)
     _take_over(backbone, merging)

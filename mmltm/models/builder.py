@@ -21,7 +21,9 @@ def build_model(model: dict, scope: str = 'mmpretrain') -> BaseModel:
         scope (str): Whose types are meant where the config does not say it. Defaults to 'mmpretrain'.
     """
     with DefaultScope.overwrite_default_scope(scope):
-        return revert_sync_batchnorm(MODELS.build(copy.deepcopy(model))).eval()
+        built = revert_sync_batchnorm(MODELS.build(copy.deepcopy(model)))
+    built.eval()  # returns None in backbones of mmpretrain
+    return built
 
 
 def vanilla_twin(cfg: Config) -> dict:

@@ -11,8 +11,8 @@ from mmengine.runner import load_checkpoint
 import mmltm
 from mmltm.errors import UserError
 from mmltm.models import LTMSwin
+from mmltm.models.builder import build_model as build
 from mmltm.models.convert import convert, write_checkpoint
-from mmltm.models.zoo import build
 
 TIMM = dict(
     mobilevit_xxs='mobilevit_xxs', mobilevit_xs='mobilevit_xs', mobilevit_s='mobilevit_s',

@@ -1,7 +1,7 @@
 import torch
 from mmengine.config import ConfigDict
 
-from mmltm.models import SSDHead
+from mmltm.models.heads import SSDHead
 
 GENERATOR = dict(type='mmdet.SSDAnchorGenerator', scale_major=False, strides=[32], ratios=[[2]], min_sizes=[32],
                  max_sizes=[64], input_size=64)

@@ -1,6 +1,7 @@
 """Models by name, and token merging for models in memory."""
 
 import copy
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from torch import nn
 import mmltm
 from mmltm.errors import UserError
 from mmltm.models import LTMMobileViT, LTMSwin, LTMVisionTransformer
-from mmltm.models.zoo import ARCHITECTURES, build, model_config
+from mmltm.models.builder import build_model as build
+from mmltm.models.families import FAMILIES, Architecture, register_family
+from mmltm.models.zoo import model_config
 
 SMALLEST = ('mobilevit_xxs', 'efficientvit_b0', 'vit_t', 'swin_t')
 
@@ -46,7 +49,7 @@ def test_names():
     assert mmltm.list_models('*swin_b') == ['ltm_swin_b', 'swin_b'] and not mmltm.list_models('resnet')
 
 
-@pytest.mark.parametrize('name', ARCHITECTURES)
+@pytest.mark.parametrize('name', [name for name in mmltm.list_models() if not name.startswith('ltm_')])
 def test_twins_differ_by_masks_only(name):
     with torch.device('cpu' if 'swin' in name else 'meta'):
         vanilla, merging = (build(model_config(prefix + name, num_classes=7)) for prefix in ('', 'ltm_'))
@@ -80,6 +83,40 @@ def test_arguments_reach_the_backbone():
     assert model.backbone.pos_embed.shape[1] == 17 and model.backbone.mergers[0].source == (4, 4)
     assert mmltm.get_model('ltm_efficientvit_b0', ratio=1.0).state_dict().keys() == mmltm.get_model(
         'efficientvit_b0').state_dict().keys()
+
+
+@pytest.mark.parametrize('merger, kind', [
+    ('ToMe', 'ToMe'), (dict(type='ToMe', ratio=0.7), 'ToMe'), (dict(type='ToMe', r=2), 'ToMe'),
+    ('SoftMerging', 'SoftMerging'), (dict(window=14), 'LTM')])
+def test_any_merger(merger, kind):
+    assert type(mmltm.get_model('ltm_vit_t', merger=merger).backbone.mergers[0]).__name__ == kind
+
+
+def test_ratios_that_agree_and_mergers_that_cannot_be():
+    mmltm.get_model('ltm_vit_t', ratio=0.5, merger=dict(type='ToMe', ratio=0.5))
+    for name, ratio, message in (('ltm_vit_t', 0.6, 'give one of them'), ('vit_t', None, 'merges no tokens')):
+        with pytest.raises(UserError, match=message):
+            mmltm.get_model(name, ratio=ratio, merger=dict(type='ToMe', ratio=0.5))
+
+
+def test_a_family_is_one_entry():
+    toy = dataclasses.replace(FAMILIES['vit'], name='toy', architectures=dict(
+        toy_vit=Architecture('deit-tiny', dict(in_channels=192))))
+    register_family(toy)
+    try:
+        assert {'toy_vit', 'ltm_toy_vit'} <= {*mmltm.list_models()}
+        assert type(mmltm.get_model('ltm_toy_vit', num_classes=2).backbone) is LTMVisionTransformer
+        with pytest.raises(UserError, match="'toy' already"):
+            register_family(toy)
+    finally:
+        del FAMILIES['toy']
+
+
+def test_no_detector_is_needed(root):
+    """Models are listed and built where mmdet is not installed."""
+    code = ('import sys; sys.modules["mmdet"] = None; import mmltm; mmltm.list_models(); '
+            'mmltm.get_model("ltm_efficientvit_b0", num_classes=2)')
+    subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
 
 
 @pytest.mark.parametrize('name, message', [
@@ -123,7 +160,9 @@ class Sub(nn.Module):
 
 
 def backbone(type_, **kwargs):
-    return build(dict(type=type_, **kwargs))
+    model = build(dict(type=type_, **kwargs))
+    model.train()
+    return model
 
 
 VIT = dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48)
@@ -212,7 +251,7 @@ def test_apply_to_anything_with_a_backbone():
 
 
 @pytest.mark.parametrize('model, message', [
-    (lambda: backbone('mmdet.SwinTransformer'), 'knows the backbones mmpretrain.Mobile.*got mmdet.SwinTransformer'),
+    (lambda: backbone('mmdet.SwinTransformer'), 'knows the backbones .*mmpretrain.Mobile.*got mmdet.SwinTransformer'),
     (lambda: backbone('DistilledVisionTransformer', arch=VIT), 'got mmpretrain.DistilledVisionTransformer'),
     (lambda: LTMSwin('tiny', ratio=0.7), 'got mmltm.LTMSwin'),
     (lambda: Sub(nn.Linear(2, 2)), 'got torch.Linear'),

@@ -1,12 +1,11 @@
 """What merging costs before its masks have learnt anything (LTM paper, Table 1)."""
 
-
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import autocast
 
 from mmltm.engine.runner_utils import unwrapped_model
-from mmltm.merging import LTM
+from mmltm.merging.trace import mergers_of
 from mmltm.registry import HOOKS
 
 
@@ -22,13 +21,13 @@ class StartEvaluationHook(Hook):
 
     def before_train(self, runner) -> None:
         """Evaluates twice."""
-        masks = [module for module in unwrapped_model(runner).modules() if isinstance(module, LTM)]
+        mergers = list(mergers_of(unwrapped_model(runner)).values())
         if runner.iter or runner.val_loop is None:
             return
-        active = [mask.active for mask in masks]
-        for title, merging in (('without merging', [False] * len(masks)), ('with merging', active)):
-            for mask, on in zip(masks, merging):
-                mask.active = on
+        active = [merger.active for merger in mergers]
+        for title, merging in (('without merging', [False] * len(mergers)), ('with merging', active)):
+            for merger, on in zip(mergers, merging):
+                merger.active = on
             values = ', '.join(f'{name}: {value:.4f}' for name, value in self._evaluate(runner).items())
             runner.logger.info(f'Before training, {title}: {values}')
 

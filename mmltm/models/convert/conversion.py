@@ -6,34 +6,18 @@ and mmltm add 1e-5.
 """
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Container
 from typing import NamedTuple
 
 from torch import Tensor
 
 from mmltm.errors import UserError
-from mmltm.models.zoo import architecture, build, model_config
+from mmltm.models.builder import build_model
+from mmltm.models.checkpoints import is_merging
+from mmltm.models.families.base import Layout
+from mmltm.models.zoo import family_of, model_config
 
-from . import efficientvit, mobilevit, swin, vision_transformer
-from .layout import Layout
-
-
-def _always(layout: Layout) -> Callable[[Container[str]], Layout]:
-    return lambda names: layout
-
-
-_OPENMMLAB = {
-    **dict.fromkeys(('mobilevit', 'efficientvit', 'vit'), _always(Layout())), 'swin': _always(swin.OPENMMLAB)
-}
-#: Layout by source and family, given the names in a state dict.
-_LAYOUTS: dict[str, dict[str, Callable[[Container[str]], Layout]]] = dict(
-    timm=dict(
-        mobilevit=_always(mobilevit.TIMM), efficientvit=_always(efficientvit.TIMM),
-        vit=_always(vision_transformer.TIMM), swin=swin.timm),
-    mit=dict(efficientvit=_always(efficientvit.MIT)),
-    mmpretrain=_OPENMMLAB,
-    mmdet=_OPENMMLAB)
-SOURCES = tuple(_LAYOUTS)
+SOURCES = ('timm', 'mit', 'mmpretrain', 'mmdet')
 
 _OPENMMLAB_NAME = re.compile(r'^backbone\.|^patch_embed\.projection\.|\.global_rep\.|\.w_msa\.')
 _CLASSIFIERS = ('head.fc.bias', 'head.layers.head.bias')
@@ -88,19 +72,22 @@ def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conver
     Raises:
         UserError: For an unknown model or source, or a family that the source does not have.
     """
-    family = architecture(name).family
+    family = family_of(name)
     source = detect(state) if source == 'auto' else source
-    if family not in _LAYOUTS.get(source, ()):
-        known = [key for key, layouts in _LAYOUTS.items() if family in layouts]
-        raise UserError(f'no conversion of {name} from {source!r}, only from {", ".join(known)}')
+    layouts = {**family.layouts, 'mmpretrain': family.openmmlab, 'mmdet': family.openmmlab}
+    if source not in layouts:
+        raise UserError(f'no conversion of {name} from {source!r}, only from {", ".join(layouts)}')
 
     left_out = []
     if source in ('mmpretrain', 'mmdet') and not any(key.startswith('backbone.') for key in state):
         state = {f'backbone.{key}': value for key, value in state.items()}
     if source == 'mmdet':
         left_out = [key for key in state if not key.startswith('backbone.')]
-    layout = _LAYOUTS[source][family](state)
-    names = layout.rename(key for key in state if key not in left_out and not swin.CONSTANT.search(key))
+    layout = layouts[source]
+    if not isinstance(layout, Layout):
+        layout = layout(state)
+    names = layout.rename(key for key in state if key not in left_out
+                          and not (family.constants and re.search(family.constants, key)))
     target = _target(name, source, {new: state[old] for old, new in names.items()})
 
     converted, unused, mismatched = {}, [], []
@@ -114,7 +101,7 @@ def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conver
             converted[new] = value.contiguous()
     absent = target.keys() - names.values()
     converted.update((key, target[key]) for key in absent if key.endswith(_INITIAL))
-    masks = sorted(key for key in absent if '.mergers.' in key)
+    masks = sorted(key for key in absent if is_merging(key))
     missing = sorted(key for key in absent if key not in masks and not key.endswith(_INITIAL))
     return Conversion(converted, source, left_out, unused, missing, mismatched, masks)
 
@@ -124,8 +111,8 @@ def _target(name: str, source: str, state: dict[str, Tensor]) -> dict[str, Tenso
     classes = next((len(state[key]) for key in _CLASSIFIERS if key in state), 1000)
     config = model_config(name, num_classes=classes)
     if source != 'mmdet':
-        return build(config).state_dict()
+        return build_model(config).state_dict()
     norms = sorted({int(match[1]) for match in (re.match(r'backbone\.norm(\d)\.', key) for key in state) if match})
     outputs = dict(out_indices=norms) if norms else {}
-    backbone = build({**config['backbone'], **outputs})
+    backbone = build_model({**config['backbone'], **outputs})
     return {f'backbone.{key}': value for key, value in backbone.state_dict().items()}

@@ -4,7 +4,8 @@ Both name the layers within a block alike. Around them timm has ``stem``, ``stag
 ``OpSequential`` containers whose layers are an ``op_list``.
 """
 
-from .layout import Layout, shifted
+from ..backbones import EfficientViT, LTMEfficientViT
+from .base import Architecture, Family, Layout, register_family, shifted
 
 _BLOCKS = (
     (r'\.main\.', '.'),
@@ -15,7 +16,7 @@ _BLOCKS = (
     (r'\.aggreg\.', '.aggregations.'),
 )
 
-TIMM = Layout((
+_TIMM = Layout((
     *_BLOCKS,
     (r'^stem\.in_conv\.', 'backbone.stem.0.'),
     (r'^stem\.res(\d+)\.', shifted('backbone.stem.{}.', 1)),
@@ -26,7 +27,7 @@ TIMM = Layout((
     (r'^head\.classifier\.', 'head.hidden.'),
 ))
 
-MIT = Layout((
+_MIT = Layout((
     # Before the rules of the blocks, for this norm is no batch normalisation.
     (r'^head\.op_list\.2\.norm\.', 'head.hidden.1.'),
     (r'^head\.op_list\.2\.linear\.', 'head.hidden.0.'),
@@ -36,4 +37,31 @@ MIT = Layout((
     (r'^backbone\.input_stem\.op_list\.', 'backbone.stem.'),
     (r'^backbone\.stages\.(\d+)\.op_list\.0\.', r'backbone.stages.\1.downsample.'),
     (r'^backbone\.stages\.(\d+)\.op_list\.(\d+)\.', shifted('backbone.stages.{}.blocks.{}.', -1)),
+))
+
+
+def _arguments(backbone: EfficientViT) -> dict:
+    return dict(
+        arch=backbone.arch,
+        in_channels=backbone.stem[0].in_channels,
+        norm_eval=backbone.norm_eval,
+        with_cp=backbone.with_cp,
+        norm_cfg=backbone.norm_cfg,
+        act_cfg=backbone.act_cfg)
+
+
+register_family(Family(
+    name='efficientvit',
+    title='EfficientViT',
+    vanilla=EfficientViT,
+    merging=LTMEfficientViT,
+    architectures=dict(
+        efficientvit_b0=Architecture('b0', dict(in_channels=128, hidden_channels=(1024, 1280))),
+        efficientvit_b1=Architecture('b1', dict(in_channels=256, hidden_channels=(1536, 1600))),
+        efficientvit_b2=Architecture('b2', dict(in_channels=384, hidden_channels=(2304, 2560))),
+        efficientvit_b3=Architecture('b3', dict(in_channels=512, hidden_channels=(2304, 2560))),
+    ),
+    head='mmltm.EfficientViTClsHead',
+    arguments=_arguments,
+    layouts=dict(timm=_TIMM, mit=_MIT),
 ))

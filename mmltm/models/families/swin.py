@@ -1,0 +1,78 @@
+"""Swin: timm's ``swin_*_patch4_window7_224``, the authors' checkpoints, and those of mmdet and mmpretrain.
+
+Present timm downsamples at the start of a stage, the authors and timm before 0.9 at the end of the one before. Both
+concatenate the four cells of a patch, (column, row, channel); OpenMMLab's packages unfold them, (channel, row,
+column).
+"""
+
+import re
+from collections.abc import Container
+
+from mmpretrain.models.backbones import SwinTransformer
+from torch import Tensor
+
+from ..backbones import LTMSwin
+from .base import POOLING, Architecture, Family, Layout, register_family, shifted
+from .vision_transformer import FFN, patch_arguments
+
+_PATCH_MERGING = re.compile(r'\.downsample\.(norm\.weight|norm\.bias|reduction\.weight)$')
+
+
+def _unfolded(name: str, value: Tensor) -> Tensor:
+    """Weights of a patch merging, (..., 4 C), for inputs in the order of OpenMMLab's packages."""
+    if not _PATCH_MERGING.search(name):
+        return value
+    cells = value.unflatten(-1, (2, 2, -1))
+    return cells.transpose(-3, -1).flatten(-3)
+
+
+_BLOCKS = (
+    *FFN,
+    (r'\.attn\.', '.attn.w_msa.'),
+    (r'^layers\.', 'backbone.stages.'),
+    (r'^patch_embed\.norm\.', 'backbone.patch_embed.norm.'),
+    (r'^patch_embed\.proj\.', 'backbone.patch_embed.projection.'),
+    (r'^norm\.', 'backbone.norm3.'),
+    (r'^head\.(fc\.)?', 'head.fc.'),
+)
+_PRESENT = Layout(((r'^layers\.(\d+)\.downsample\.', shifted('layers.{}.downsample.', -1)), *_BLOCKS), _unfolded)
+_ORIGINAL = Layout(_BLOCKS, _unfolded)
+
+# Before mmpretrain numbered norms by their stage.
+_OPENMMLAB = Layout(((r'^backbone\.norm\.', 'backbone.norm3.'), ))
+
+
+def _timm(names: Container[str]) -> Layout:
+    """timm's layout or the authors', whichever these names follow."""
+    return _ORIGINAL if 'layers.0.downsample.reduction.weight' in names else _PRESENT
+
+
+def _arguments(backbone: SwinTransformer) -> dict:
+    block = backbone.stages[0].blocks[0]
+    return dict(
+        patch_arguments(backbone),
+        window_size=block.attn.window_size,
+        out_after_downsample=backbone.out_after_downsample,
+        use_abs_pos_embed=backbone.use_abs_pos_embed,
+        norm_eval=backbone.norm_eval,
+        with_cp=block.with_cp)
+
+
+register_family(Family(
+    name='swin',
+    title='Swin',
+    vanilla=SwinTransformer,
+    merging=LTMSwin,
+    architectures=dict(
+        swin_t=Architecture('tiny', dict(in_channels=768)),
+        swin_s=Architecture('small', dict(in_channels=768)),
+        swin_b=Architecture('base', dict(in_channels=1024)),
+    ),
+    head='LinearClsHead',
+    arguments=_arguments,
+    layouts=dict(timm=_timm),
+    openmmlab=_OPENMMLAB,
+    # Of a grid; present timm leaves them out.
+    constants=r'(^|\.)(attn_mask|relative_position_index)$',
+    neck=POOLING,
+))

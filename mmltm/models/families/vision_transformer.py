@@ -1,0 +1,62 @@
+"""ViT and DeiT: timm's ``vit_*_patch16_224`` and ``deit_*_patch16_224``, which DeiT's authors name alike."""
+
+from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
+from torch import nn
+
+from ..backbones import LTMVisionTransformer
+from .base import Architecture, Family, Layout, register_family
+
+#: The MLP of timm's blocks, mmcv's ``FFN``.
+FFN = (
+    (r'\.mlp\.fc1\.', '.ffn.layers.0.0.'),
+    (r'\.mlp\.fc2\.', '.ffn.layers.1.'),
+)
+
+#: timm's ``Block``, mmpretrain's ``TransformerEncoderLayer``.
+ENCODER_LAYER = (*FFN, (r'\.norm([12])\.', r'.ln\1.'))
+
+_TIMM = Layout((
+    *ENCODER_LAYER,
+    (r'^blocks\.', 'backbone.layers.'),
+    (r'^norm\.', 'backbone.ln1.'),
+    (r'^patch_embed\.proj\.', 'backbone.patch_embed.projection.'),
+    (r'^(cls_token|pos_embed)$', r'backbone.\1'),
+    (r'^head\.', 'head.layers.head.'),
+))
+
+
+def patch_arguments(backbone: SwinTransformer | VisionTransformer) -> dict:
+    """Arguments that backbones on patches have in common."""
+    embed = backbone.patch_embed
+    return dict(
+        arch=backbone.arch_settings,
+        img_size=embed.init_input_size,
+        in_channels=embed.projection.in_channels,
+        patch_size=embed.projection.kernel_size,
+        patch_cfg=dict(stride=embed.projection.stride),
+        interpolate_mode=backbone.interpolate_mode)
+
+
+def _arguments(backbone: VisionTransformer) -> dict:
+    return dict(
+        patch_arguments(backbone),
+        final_norm=backbone.final_norm,
+        out_type=backbone.out_type,
+        with_cls_token=backbone.with_cls_token,
+        pre_norm=not isinstance(backbone.pre_norm, nn.Identity))
+
+
+register_family(Family(
+    name='vit',
+    title='ViT',
+    vanilla=VisionTransformer,
+    merging=LTMVisionTransformer,
+    architectures=dict(
+        vit_t=Architecture('deit-tiny', dict(in_channels=192)),
+        vit_s=Architecture('deit-small', dict(in_channels=384)),
+        vit_b=Architecture('deit-base', dict(in_channels=768)),
+    ),
+    head='VisionTransformerClsHead',
+    arguments=_arguments,
+    layouts=dict(timm=_TIMM),
+))
