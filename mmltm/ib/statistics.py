@@ -150,18 +150,6 @@ class ClassStatistics(ClassCentroids):
         """
         return self.frame().direction(merged)
 
-    def instance_gradient(self, tokens: Tensor, merged: Tensor) -> Tensor:
-        """Mask gradient of each sample by itself, its posterior in place of a label: -2 beta Z_i V_i^T.
-
-        Args:
-            tokens (Tensor): (n, N, d) projected tokens before merging.
-            merged (Tensor): (n, P, d) projected merged tokens.
-
-        Returns:
-            Tensor: (n, N, P). Zero while there is no Q.
-        """
-        return -2 * self.beta * tokens @ self.posterior_direction(merged).mT
-
     @full_precision
     def label_term(self, merged: Tensor, targets: Tensor | BatchTargets) -> Tensor:
         """What the merged tokens contribute to IBB: -mean_i sum_a phi(X~_i, a) sum_y p_i(y) log Q(a|y).

@@ -150,11 +150,18 @@ def test_few_operations(problem):
         assert len(calls) <= most, calls
 
 
-def test_literal_step_at_zero_layer_is_the_gradient_of_each_sample(problem):
+def test_literal_step_and_its_gradients(problem):
+    """In closed form: d sum(A R) / d W = 2 eta beta sum_i Z_i^T R_i V_i."""
     case = problem(7, scale=0.5)
     made = statistics(case, normalize=True, center=True, beta=2.0)
-    step = literal_step(torch.zeros(6, 3).double(), case.tokens, case.merged, made, eta=0.5, origin=origin(made))
-    torch.testing.assert_close(step, -0.5 * made.instance_gradient(case.tokens, case.merged), rtol=1e-8, atol=1e-10)
+    directions, change = made.posterior_direction(case.merged), case.randn(12, 6, 3)
+    layer, eta = (0.1 * case.randn(2, 2)).requires_grad_(), torch.tensor(0.5).double().requires_grad_()
+    step = literal_step(case.randn(6, 3), case.tokens, case.merged, made, eta, layer, origin(made))
+    gradients = torch.autograd.grad((step * change).sum(), (layer, eta))
+    inputs = case.tokens + case.tokens @ layer
+    expected = 2 * 2.0 * 0.5 * (case.tokens.mT @ change @ directions).sum(0), 2 * 2.0 * (
+        inputs @ directions.mT * change).sum()
+    torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_meta_tensors_have_shapes():
