@@ -12,8 +12,9 @@ from mmltm.apis.config import load_config
 from mmltm.apis.outputs import finish_out, set_out, set_show
 from mmltm.apis.preflight import check_config, is_first_on_machine
 from mmltm.apis.runner import build_loop, build_runner
+from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import run
-from mmltm.models.checkpoints import check_tested, read_checkpoint, unwrapped
+from mmltm.models.checkpoints import check_tested, read_checkpoint
 
 EXAMPLES = """
 examples:
@@ -61,7 +62,7 @@ def main():
         check_config(cfg, splits=('test',))
     runner = build_runner(cfg)
     if first:
-        check_tested(unwrapped(runner), args.checkpoint, read_checkpoint(args.checkpoint), runner.logger)
+        check_tested(unwrapped_model(runner), args.checkpoint, read_checkpoint(args.checkpoint), runner.logger)
     build_loop(runner, 'test')
     runner.test()
     if args.out:

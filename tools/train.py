@@ -15,7 +15,7 @@ from mmltm.apis.preflight import check_config, is_first_on_machine
 from mmltm.apis.runner import build_loop, build_runner
 from mmltm.datasets.loading import skip_corrupt_images
 from mmltm.errors import UserError, run
-from mmltm.models.checkpoints import check_trained
+from mmltm.apis.checkpoint_checks import check_trained
 
 EXAMPLES = """
 examples:

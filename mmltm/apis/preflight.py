@@ -7,9 +7,9 @@ from numbers import Real
 from mmengine.config import Config
 from mmengine.device import get_device
 
+from mmltm.apis.checkpoint_checks import check_checkpoint_files
 from mmltm.apis.dataset_checks import check_datasets
 from mmltm.errors import UserError
-from mmltm.models.checkpoints import check_checkpoint_files
 
 _LOCAL_RANK = dict(pytorch='LOCAL_RANK', slurm='SLURM_LOCALID', mpi='OMPI_COMM_WORLD_LOCAL_RANK')
 

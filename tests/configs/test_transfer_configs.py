@@ -8,11 +8,11 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from mmltm.apis.checkpoint_checks import check_trained
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_config
 from mmltm.apis.runner import build_runner
 from mmltm.merging import LTM
-from mmltm.models.checkpoints import check_trained
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48)
 CUSTOM = sorted(path.stem for path in (Path(__file__).parents[2] / 'configs/custom').glob('*.py'))

@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
+from mmltm.apis.checkpoint_checks import check_checkpoint_files, check_trained
 from mmltm.errors import UserError
 from mmltm.merging import LTM
 from mmltm.models import checkpoints as checkpoint_checks
-from mmltm.models.checkpoints import check_checkpoint_files, check_trained
 
 
 class Model(BaseModule):
@@ -212,7 +212,7 @@ def test_detector_takes_masks_and_statistics_along(classifier, caplog):
     model = detector(path, num_classes=10)
     with caplog.at_level(logging.INFO):
         check_trained(runner(model), config())
-    assert (f'Checkpoint {path} fills 42 of 42 tensors of backbone, masks of 3 of 3 layers and class statistics of '
+    assert (f'Checkpoint {path} fills 46 of 46 tensors of backbone, masks of 3 of 3 layers and class statistics of '
             '2 of 2 among them') in caplog.text
     model = detector(path, num_classes=10)
     model.init_weights()
@@ -247,8 +247,8 @@ def test_masks_of_another_ratio(classifier):
 def test_vanilla_backbone_starts_masks_at_local_averages(save, caplog):
     path = save(dict(state_dict=Model().state_dict()))
     check_trained(runner(detector(path, num_classes=4)), config())
-    assert 'fills 8 of 42 tensors of backbone, masks of 0 of 3 layers' in caplog.text
-    assert '34 missing in the checkpoint (mergers.0.logits, ' in caplog.text
+    assert 'fills 8 of 46 tensors of backbone, masks of 0 of 3 layers' in caplog.text
+    assert '38 missing in the checkpoint (mergers.0.logits, ' in caplog.text
 
 
 def test_part_of_a_backbone_is_named_or_refused(save, caplog):
