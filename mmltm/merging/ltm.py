@@ -87,8 +87,9 @@ class LTM(LearntMask):
             step.
         report (BottleneckReport, optional): What a log says of this layer.
         targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,)
-            class indices; set by whoever knows the labels, read in training only. A forward pass with targets
-            must not run twice, hence not within activation checkpointing.
+            class indices; set by whoever knows the labels, read in training, or while ``gathering``. A forward pass
+            with targets must not run twice, hence not within activation checkpointing.
+        gathering (bool): Whether statistics are taken in evaluation, too.
         reporting (bool): Whether the batch about to come goes into the report.
         fitting (bool): Whether the batch about to come determines the projection of the statistics.
         active (bool): Whether to merge. While False the statistics are kept all the same.
@@ -129,7 +130,7 @@ class LTM(LearntMask):
                 if layer:
                     self.step_weight = nn.Parameter(torch.zeros(channels, channels))
         self.targets: BatchTargets | Tensor | None = None
-        self.reporting = self.fitting = False
+        self.reporting = self.fitting = self.gathering = False
         self._observed: Tensor | None = None
         self._seen: tuple | None = None
 
@@ -160,7 +161,12 @@ class LTM(LearntMask):
 
     @property
     def is_constant(self) -> bool:
-        return super().is_constant and (self.mode == 'static' or self.stats is None)
+        return super().is_constant and not self.learning and (self.mode == 'static' or self.stats is None)
+
+    @property
+    def learning(self) -> bool:
+        """Whether the batch about to come goes into the statistics."""
+        return self.targets is not None and (self.training or self.gathering)
 
     def _constant_operator(self, x: Tensor, carry: Carry | None) -> WindowedMerge:
         steps = None if carry is None else carry.steps
@@ -177,7 +183,7 @@ class LTM(LearntMask):
     @torch.no_grad()
     def _static_carry(self, x: Tensor, carry: Carry | None) -> Carry | None:
         """Steps of the block before, resampled to this block's grids, plus this block's step, the same for all."""
-        learning, steps = self.training and self.targets is not None, None
+        learning, steps = self.learning, None
         if carry is not None and carry.steps is not None:
             steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
         x, pending = self._pending(x, carry)
@@ -208,7 +214,7 @@ class LTM(LearntMask):
 
     def _by_window(self, x: Tensor, carry: Carry | None) -> tuple[WindowedMerge, Carry]:
         """The operator with a mask for every window, which has taken the window's own step (Eq. 3)."""
-        learning = self.training and self.targets is not None
+        learning = self.learning
         x, pending = self._pending(x, carry)
         operator = self.windowed(x, self._tile)
         kinds = [kind_of(region) for region in operator.regions]

@@ -1,8 +1,8 @@
 """Algorithm 1 of the paper in mmengine's training loops.
 
-Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 2407.15219. Departure: the
-statistics of an epoch are gathered during its training steps, in place of a pass of their own over the
-training set.
+Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 2407.15219. Departure: only the first
+statistics come from a pass of their own, over a share of the training set; those of an epoch are gathered during its
+training steps.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from torch import nn
 
 from mmltm.engine.hooks.random_state_hook import RandomStateHook
+from mmltm.engine.initial_pass import initial_pass
 from mmltm.engine.runner_utils import (
     is_epoch_based,
     iterations_per_pass,
@@ -35,8 +36,13 @@ class IBStatisticsHook(Hook):
     It hands the classes of every batch, after batch augmentation, to the mask modules; turns their sums into
     statistics at the end of every epoch, over all ranks; leaves merging off for ``t_warm`` epochs, after
     which masks come from the statistics of the epoch before; and logs, per layer and epoch, IB loss, IB bound
-    and the size of the mask step, to the logger and to the visualizer's backends. The first epoch gives
-    centroids, the second Q(a|y): masks take their first step in the third.
+    and the size of the mask step, to the logger and to the visualizer's backends.
+
+    A model without statistics sees ``initial_images`` training images first, twice, in evaluation mode
+    (:func:`~mmltm.engine.initial_pass.initial_pass`): for the centroids, then for Q(a|y), so that masks take their
+    steps from the first iteration on. The pass is left out where there is a warm-up, whose first two epochs give the
+    same, and where statistics have been loaded; a run that is interrupted in it begins it again. Without a pass the
+    first epoch gives centroids, the second Q(a|y), and masks take their first step in the third.
 
     All state is in buffers of the model, hence in its checkpoints. A :class:`RandomStateHook` is registered
     if there is none, so that a resumed run continues bit for bit. Resuming from a checkpoint whose statistics
@@ -58,6 +64,8 @@ class IBStatisticsHook(Hook):
         report_interval (int): Every how many iterations a batch goes into the logged means. Defaults to 10.
         update_statistics (bool): False freezes the mask modules. With several processes that needs
             ``find_unused_parameters=True``. Defaults to True.
+        initial_images (int, optional): Training images, at most, of the pass before the first step, of all ranks
+            together; 0: no pass, None: the whole training set. Defaults to 2000.
 
     Raises:
         UserError: An interval is out of range, or a setting has no use with ``update_statistics=False``; the model
@@ -70,15 +78,17 @@ class IBStatisticsHook(Hook):
                  interval: int | None = None,
                  fit_projection: bool = False,
                  report_interval: int = 10,
-                 update_statistics: bool = True) -> None:
+                 update_statistics: bool = True,
+                 initial_images: int | None = 2000) -> None:
         for name, value, least in (('t_warm', t_warm, 0), ('interval', interval, 1),
-                                   ('report_interval', report_interval, 1)):
+                                   ('report_interval', report_interval, 1), ('initial_images', initial_images, 0)):
             if value is not None and value < least:
                 raise UserError(f'{name} must be at least {least}, got {value}')
         if not update_statistics and (t_warm or fit_projection):
             raise UserError('update_statistics=False keeps masks as they are: leave out t_warm and fit_projection')
         self.t_warm, self.interval, self.report_interval = t_warm, interval, report_interval
         self.fit_projection, self.update_statistics = fit_projection, update_statistics
+        self.initial_images = initial_images
         self._by_iter = False
         self._masks: dict[str, LTM] = {}
         self._statistics: dict[str, ClassCentroids] = {}
@@ -121,6 +131,10 @@ class IBStatisticsHook(Hook):
             self.interval = iterations_per_pass(runner)
         for layer in self._layers():
             layer.fitting = self.fit_projection and not layer.stats.started
+        self._switch(runner)
+        if (runner.iter == 0 and self.t_warm == 0 and self.initial_images != 0
+                and not all(layer.stats.ready for layer in self._layers())):
+            self._gather(runner, model)
         self._watch(runner, model)
 
     def before_train_epoch(self, runner) -> None:
@@ -131,11 +145,9 @@ class IBStatisticsHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Switches merging on after the warm-up; masks that are kept stay in evaluation mode."""
-        active = self._epoch(runner) >= self.t_warm
-        for mask in self._masks.values():
-            if mask.active != active:
-                mask.active = active
-            if mask.training and not self.update_statistics:
+        self._switch(runner)
+        if not self.update_statistics:
+            for mask in self._masks.values():
                 mask.eval()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -183,6 +195,33 @@ class IBStatisticsHook(Hook):
             mask.requires_grad_(False)
         self._statistics, self._reports = {}, {}
 
+    def _switch(self, runner) -> None:
+        """Switches merging on, unless it is too early."""
+        active = self._epoch(runner) >= self.t_warm
+        for mask in self._masks.values():
+            if mask.active != active:
+                mask.active = active
+
+    def _gather(self, runner, model: nn.Module) -> None:
+        """Makes the statistics that the first step needs."""
+        modules = (*self._statistics.values(), *self._reports.values())
+
+        def after() -> None:
+            self._take_back()
+            self._check_tokens()
+
+        def finish() -> None:
+            for module in self._statistics.values():
+                module.finish_epoch()
+
+        for module in modules:
+            module.restart_epoch()
+        for mask in self._masks.values():
+            mask.gathering = True
+        initial_pass(runner, model, self.initial_images, self._hand_out, after, finish)
+        for mask in self._masks.values():
+            mask.gathering = False
+
     def _watch(self, runner, model: nn.Module) -> None:
         signature = inspect.signature(model.forward)
 
@@ -193,15 +232,18 @@ class IBStatisticsHook(Hook):
                 self._hand_out(call.get('data_samples'), reporting)
 
         def after(module: nn.Module, args: tuple, output: Any) -> None:
-            for mask in self._masks.values():
-                mask.targets, mask.reporting = None, False
+            self._take_back()
 
         self._handles = [
             model.register_forward_pre_hook(before, with_kwargs=True),
             model.register_forward_hook(after, always_call=True)
         ]
 
-    def _hand_out(self, data_samples: list | None, reporting: bool) -> None:
+    def _take_back(self) -> None:
+        for mask in self._masks.values():
+            mask.targets, mask.reporting = None, False
+
+    def _hand_out(self, data_samples: list | None, reporting: bool = False) -> None:
         layers = self._layers()
         if not layers:
             return
