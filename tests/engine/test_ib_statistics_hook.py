@@ -50,7 +50,8 @@ def test_epochs_of_statistics_and_warm_up(tmp_path):
         assert mask.stats.name == name + '.stats'
         assert mask.stats.ready and mask.stats.counts.tolist() == torch.bincount(data.labels).tolist()
         assert mask.stats.epoch_counts.eq(0).all() and mask.report.inputs.counts.sum() == len(data)
-        assert mask.step.any()
+        # The last one's windows of 2 x 2 tokens are too small to merge.
+        assert mask.weight.any() or name == 'backbone.stages.3.mergers.1'
     labels = [int(targets.classes[row.argmax()]) for targets in watch.targets[:2] for row in targets.shares]
     assert sorted(labels) == sorted(data.labels.tolist())
 
@@ -79,8 +80,8 @@ def test_iteration_based_loops_count_iterations(tmp_path):
             self.seen.append((stats.counts.sum().item(), stats.epoch_counts.sum().item()))
 
     # By default an epoch is a pass over the training set: two iterations of eight images.
-    runner(tmp_path / 'a', hooks=[IB, Epochs()], iters=5).train()
-    assert Epochs.seen == [(0, 8), (16, 0), (16, 8), (16, 0), (16, 8)]
+    runner(tmp_path / 'a', hooks=[dict(IB, initial_images=11), Epochs()], iters=5).train()
+    assert Epochs.seen == [(11, 8), (16, 0), (16, 8), (16, 0), (16, 8)]
     Epochs.seen.clear()
     watch = Watch()
     runner(tmp_path / 'b', hooks=[dict(IB, interval=3, t_warm=1), Epochs(), watch], iters=5).train()
@@ -88,18 +89,21 @@ def test_iteration_based_loops_count_iterations(tmp_path):
     assert watch.active == [False] * 3 + [True] * 2
 
 
-def test_log_and_visualizer_name_every_layer(tmp_path):
-    run = runner(tmp_path, hooks=[IB], epochs=4)
+@pytest.mark.parametrize('initial_images, first', [(2000, 1), (0, 3)])
+def test_log_and_visualizer_name_every_layer(tmp_path, initial_images, first):
+    """From the first epoch on if there is a pass before it, else from the third."""
+    run = runner(tmp_path, hooks=[dict(IB, initial_images=initial_images)], epochs=4)
     run.train()
     scalars = tmp_path / run.timestamp / 'vis_data' / 'scalars.json'
     lines = [json.loads(line) for line in scalars.read_text().splitlines()]
     reports = [line for line in lines if f'ib_loss/{LAYER}' in line]
-    assert [line['step'] for line in reports] == [6, 8]
+    assert [line['step'] for line in reports] == [2 * epoch for epoch in range(first, 5)]
     layers = [name for name, mask in masks(run).items() if mask.stats]
     for key in ('ib_loss', 'ib_bound', 'mi_input', 'mi_label', 'mask_step'):
         assert all(isinstance(reports[0][f'{key}/{layer}'], float) for layer in layers)
     log = (tmp_path / run.timestamp / f'{run.timestamp}.log').read_text()
     assert 'IB statistics of epoch 3\n' in log and f'\n{LAYER} ' in log
+    assert ('2 sweeps over 16 of 16 training images, 4 batches of 8, forward' in log) == (initial_images > 0)
 
 
 def test_checkpoints_hold_plain_tensors_only(tmp_path):
@@ -184,7 +188,7 @@ def test_bad_data_stops_the_run_before_the_next_checkpoint(tmp_path, damage, mes
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.parametrize('kwargs', [dict(t_warm=-1), dict(interval=0), dict(report_interval=0)])
+@pytest.mark.parametrize('kwargs', [dict(t_warm=-1), dict(interval=0), dict(report_interval=0), dict(initial_images=-1)])
 def test_bad_arguments_are_named(tmp_path, kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         runner(tmp_path, hooks=[dict(IB, **kwargs)])
