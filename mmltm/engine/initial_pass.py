@@ -36,8 +36,8 @@ def initial_pass(runner: Runner, model: nn.Module, num_images: int | None, befor
     count, total = len(loader.dataset) * runner.world_size, len(SWEEPS) * len(loader)
     title = 'IB statistics before the first step'
     runner.logger.info(f'{title}: {" and ".join(SWEEPS)} by {len(SWEEPS)} sweeps over {count} of '
-                       f'{len(runner.train_dataloader.dataset)} training images, {total} batches of {loader.batch_size}, '
-                       'forward through the backbone only')
+                       f'{len(runner.train_dataloader.dataset)} training images, {total} batches of '
+                       f'{loader.batch_size}, forward through the backbone only')
     states, training = get_random_states(), {module: module.training for module in model.modules()}
     begin = told = time.monotonic()
     model.eval()

@@ -40,7 +40,7 @@ class Epochs(Hook):
     def after_train_epoch(self, runner):
         self.counts.append([layer.stats.counts.tolist() for layer in self.layers])
         self.centroids.append([layer.stats.centroids.clone() for layer in self.layers])
-        self.learnt.append([bool(layer.weight.any()) for layer in self.layers])
+        self.learnt.append([bool(layer.step_weight.any()) for layer in self.layers])
 
 
 @pytest.mark.parametrize('name', DETECTORS)
@@ -61,7 +61,6 @@ def test_statistics_follow_the_annotations_epoch_by_epoch(name, tmp_path, root):
     for earlier, later in zip(epochs.centroids, epochs.centroids[1:]):
         assert all(not one.equal(other) for one, other in zip(earlier, later))
     # Masks step from the first epoch on: there was a pass before it.
-    print(epochs.learnt)
     assert all(any(layers) for layers in epochs.learnt)
 
 

@@ -51,7 +51,7 @@ def test_epochs_of_statistics_and_warm_up(tmp_path):
         assert mask.stats.ready and mask.stats.counts.tolist() == torch.bincount(data.labels).tolist()
         assert mask.stats.epoch_counts.eq(0).all() and mask.report.inputs.counts.sum() == len(data)
         # The last one's windows of 2 x 2 tokens are too small to merge.
-        assert mask.weight.any() or name == 'backbone.stages.3.mergers.1'
+        assert mask.step_weight.any() or name == 'backbone.stages.3.mergers.1'
     labels = [int(targets.classes[row.argmax()]) for targets in watch.targets[:2] for row in targets.shares]
     assert sorted(labels) == sorted(data.labels.tolist())
 
@@ -188,7 +188,8 @@ def test_bad_data_stops_the_run_before_the_next_checkpoint(tmp_path, damage, mes
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.parametrize('kwargs', [dict(t_warm=-1), dict(interval=0), dict(report_interval=0), dict(initial_images=-1)])
+@pytest.mark.parametrize('kwargs', [
+    dict(t_warm=-1), dict(interval=0), dict(report_interval=0), dict(initial_images=-1)])
 def test_bad_arguments_are_named(tmp_path, kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         runner(tmp_path, hooks=[dict(IB, **kwargs)])

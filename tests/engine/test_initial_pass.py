@@ -8,7 +8,7 @@ from mmltm.engine import initial_pass
 from mmltm.engine.initial_pass import _loader
 from mmltm.ib import class_centroids, conditional_assignment, soft_assignment
 from mmltm.merging import LTM
-from mmltm.merging.step import kind_of, join_windows, project_map
+from mmltm.merging.step import join_windows, kind_of, project_map
 from tests.engine.small_runs import Images, assert_same, classifier, final_state, runner
 
 IB = dict(type='mmltm.IBStatisticsHook', report_interval=1)
@@ -32,7 +32,7 @@ class Start(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         layer = runner.model.get_submodule(LAYER)
-        self.layers.append(bool(layer.mode == 'instance' and layer.weight.any()))
+        self.layers.append(bool(layer.mode == 'instance' and layer.step_weight.any()))
 
 
 def train(work_dir, start, hook=(), epochs=1, **kwargs):

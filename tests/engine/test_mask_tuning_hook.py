@@ -27,8 +27,8 @@ def test_all_but_the_masks_is_frozen_to_the_bit(tmp_path, hooks):
     ours = {key for key in before if '.mergers.' in key}
     logits = {key for key in ours if key.endswith('.logits')}
     assert len(logits) == 4 and logits <= changed <= ours
-    assert {key.split('.')[-1] for key in changed} >= ({'logits', 'gain', 'weight', 'centroids'} if IB in hooks
-                                                       else {'logits'})
+    learnt = {'logits', 'step_gain', 'step_weight', 'centroids'} if IB in hooks else {'logits'}
+    assert {key.split('.')[-1] for key in changed} >= learnt
     assert (False, True) in modes and (True, True) not in modes, 'losses in training mode, without dropout'
     touched = run.optim_wrapper.optimizer.state
     assert {name for name, parameter in run.model.named_parameters() if parameter in touched} == {

@@ -52,7 +52,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, loop, resume_at, las
     resumed.train()
     whole = final_state(tmp_path / 'whole', last)
     # Steps have been taken, and their layer has learnt, unless there was neither a pass nor a second epoch before it.
-    assert whole['backbone.stages.2.mergers.1.weight'].any() == (loop['hooks'][0] != dict(IB, t_warm=1))
+    assert whole['backbone.stages.2.mergers.1.step_weight'].any() == (loop['hooks'][0] != dict(IB, t_warm=1))
     assert_same(whole, final_state(tmp_path / 'resumed', last))
 
 

@@ -47,7 +47,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, root):
     runner(tmp_path / 'killed', model=MODEL, resume=True, **LOOP).train()
     runner(tmp_path / 'whole', model=MODEL, **LOOP).train()
     whole = final_state(tmp_path / 'whole', 'iter_13.pth')
-    assert whole['backbone.stages.2.mergers.1.weight'].any()
+    assert whole['backbone.stages.2.mergers.1.step_weight'].any()
     assert_same(final_state(tmp_path / 'killed', 'iter_13.pth'), whole)
 
 

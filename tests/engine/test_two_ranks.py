@@ -59,10 +59,11 @@ def train(out, batch_size, model=None, data=None, **kwargs):
     return run
 
 
-def train_blocks(out, batch_size, **kwargs):
+def train_blocks(out, batch_size, t_warm=1, epochs=4, **kwargs):
     torch.manual_seed(0)
-    return train(out, batch_size, TwoBlocks(), Images(48, augment=False, noise=300), epochs=4,
-                 hooks=[dict(IB, t_warm=1)], optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), **kwargs)
+    return train(out, batch_size, TwoBlocks(), Images(48, augment=False, noise=300), epochs=epochs,
+                 hooks=[dict(IB, t_warm=t_warm, initial_images=None)],
+                 optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), **kwargs)
 
 
 def wrapper(find_unused):
@@ -78,6 +79,9 @@ def main(rank, port, out):
     kwargs = dict(batch_size=4, launcher='pytorch')
     run = train_blocks(out / 'statistics', **wrapper(True), **kwargs)
     torch.save(run.model.module.state_dict(), out / f'statistics_{rank}.pth')
+    # The whole set is seen before the first step, too, by each rank the half of it.
+    run = train_blocks(out / 'initial', t_warm=0, epochs=1, **wrapper(True), **kwargs)
+    torch.save(run.model.module.state_dict(), out / f'initial_{rank}.pth')
 
     run = train(out / 'tuning', hooks=[*TUNING, Start()], epochs=2, **wrapper(True), **kwargs)
     torch.save(run.model.module.state_dict(), out / f'tuning_{rank}.pth')
@@ -114,13 +118,14 @@ def test_two_ranks_equal_one(tmp_path, root):
         for rank in ranks:
             rank.kill()
 
-    alone = train_blocks(tmp_path / 'alone', 8).model.state_dict()
-    states = [torch.load(tmp_path / f'statistics_{rank}.pth') for rank in range(2)]
-    assert_same(*states)
-    assert states[0]['mergers.2.step'].abs().max() > 0.01
-    for key, value in alone.items():
-        torch.testing.assert_close(
-            states[0][key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f'{key}: {text}')
+    for name, arguments in (('statistics', {}), ('initial', dict(t_warm=0, epochs=1))):
+        alone = train_blocks(tmp_path / 'alone', 8, **arguments).model.state_dict()
+        states = [torch.load(tmp_path / f'{name}_{rank}.pth') for rank in range(2)]
+        assert_same(*states)
+        assert states[0]['mergers.2.step_weight'].any()
+        for key, value in alone.items():
+            torch.testing.assert_close(
+                states[0][key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f'{name} {key}: {text}')
 
     states = [torch.load(tmp_path / f'tuning_{rank}.pth') for rank in range(2)]
     assert_same(*states)
