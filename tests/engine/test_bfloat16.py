@@ -3,7 +3,6 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 
-
 def test_forward_in_bfloat16_weights_in_float32():
     torch.manual_seed(0)
     model = nn.Linear(8, 1)

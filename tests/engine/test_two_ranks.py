@@ -125,7 +125,7 @@ def test_two_ranks_equal_one(tmp_path, root):
         assert states[0]['mergers.2.step_weight'].any()
         for key, value in alone.items():
             torch.testing.assert_close(
-                states[0][key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f'{name} {key}: {text}')
+                states[0][key], value, rtol=1e-6, atol=1e-6, msg=lambda text, of=f'{name} {key}': f'{of}: {text}')
 
     states = [torch.load(tmp_path / f'tuning_{rank}.pth') for rank in range(2)]
     assert_same(*states)
