@@ -45,7 +45,7 @@ class ClassStatistics(ClassCentroids):
     Args:
         *args: Arguments of :class:`ClassCentroids`; ``num_tokens`` is P, the number of merged tokens.
         class_limit (int, optional): Up to this many classes :meth:`posterior_direction` is exact; beyond, it reduces
-            centroids and Q to ``rank_limit`` dimensions. None: always exact. Defaults to 128.
+            centroids and Q to ``rank_limit`` dimensions. None: always exact. Defaults to 128, where both take as long.
         rank_limit (int): See there. Defaults to 64.
         **kwargs: Arguments of :class:`ClassCentroids`.
 

@@ -43,22 +43,26 @@ def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tenso
                     'images are needed')
 
 
-def _from_scores(scores: list[Tensor], num_classes: int) -> Tensor:
-    scores = torch.stack(scores).float().cpu()
+def _from_scores(of_samples: list[Tensor], num_classes: int) -> Tensor:
+    scores = torch.stack(of_samples).float().cpu()
     if scores.shape[1] != num_classes:
         raise UserError(f'gt_score over {scores.shape[1]} classes, but statistics are kept of {num_classes}')
     return F.normalize(scores, p=1.0)
 
 
 def _from_labels(labels: list[Tensor], weights: list[Tensor], num_classes: int) -> Tensor:
-    rows = torch.arange(len(labels)).repeat_interleave(torch.tensor([len(x) for x in labels]))
     totals = torch.zeros(len(labels), num_classes)
-    labels, weights = torch.cat(labels).cpu(), torch.cat(weights).float().cpu()
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    rows, columns = _samples_of(labels), torch.cat(labels).cpu()
+    wrong = columns[(columns < 0) | (columns >= num_classes)]
     if len(wrong):
         raise UserError(f'class index {int(wrong[0])} is outside the {num_classes} classes 0 to '
                         f'{num_classes - 1} that statistics are kept of')
-    return F.normalize(totals.index_put_((rows, labels), weights, accumulate=True), p=1.0)
+    return F.normalize(totals.index_put_((rows, columns), torch.cat(weights).float().cpu(), accumulate=True), p=1.0)
+
+
+def _samples_of(labels: list[Tensor]) -> Tensor:
+    """The index of the sample that each of all their labels belongs to."""
+    return torch.arange(len(labels)).repeat_interleave(torch.tensor([len(x) for x in labels]))
 
 
 def object_boxes(data_samples: Sequence) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -76,8 +80,8 @@ def object_boxes(data_samples: Sequence) -> tuple[Tensor, Tensor, Tensor] | None
         height, width = sample.metainfo.get('batch_input_shape') or sample.img_shape
         boxes = getattr(objects.bboxes, 'tensor', objects.bboxes).float().cpu()
         corners.append(boxes / boxes.new_tensor([width, height, width, height]))
-    images = torch.arange(len(instances)).repeat_interleave(torch.tensor([len(x.labels) for x in instances]))
-    return torch.cat(corners), torch.cat([x.labels for x in instances]).cpu(), images
+    labels = [objects.labels for objects in instances]
+    return torch.cat(corners), torch.cat(labels).cpu(), _samples_of(labels)
 
 
 def instance_areas(instances) -> Tensor:
