@@ -47,8 +47,7 @@ class Epochs(Hook):
 def test_statistics_follow_the_annotations_epoch_by_epoch(name, tmp_path, root):
     shares = MASK_SHARES if name == 'mask_rcnn' else SHARES
     epochs = Epochs()
-    model = detector(name, root, merger=dict(mode='static'))
-    train(tmp_path, name, model, [epochs, dict(IB, priority='HIGH')], epochs=3)
+    train(tmp_path, name, detector(name, root), [epochs, dict(IB, priority='HIGH')], epochs=3)
     told = epochs.targets[0]
     assert told.classes.tolist() == [0, 2]
     # The image without objects has no share in anything.
