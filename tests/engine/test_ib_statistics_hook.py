@@ -39,7 +39,7 @@ def masks(run):
 def test_epochs_of_statistics_and_warm_up(tmp_path):
     watch = Watch()
     data = Images(augment=False)
-    run = runner(tmp_path, classifier(merger=dict(mode='static')), [dict(IB, t_warm=2), watch], epochs=4, data=data)
+    run = runner(tmp_path, hooks=[dict(IB, t_warm=2), watch], epochs=4, data=data)
     run.train()
     assert watch.active == [False] * 4 + [True] * 4
     assert watch.after == [None] * 8
