@@ -1,71 +1,69 @@
-"""Results as JSON files, the only source of tables and plots.
+"""Result files: JSON that tells what was measured, by which code, with which versions and on which hardware."""
 
-A folder of results, ``OUT_DIR``, holds::
-
-    experiment.json         where tools/experiments/run.py has filled it: title, metric, claims and command
-    cells/<key>.json        one file a cell: a model, a merger, a ratio, a number of epochs, a seed
-    latency/<config>.json   one interleaved run over all models that the cells of a config have led to
-    work_dirs/              logs and checkpoints of trainings, which no table needs
-
-No file names a path of the machine. A key that does not apply is null; cells that have failed or are impossible have
-no keys between ``digest`` and ``setting`` in the following list. Schema 1 of a **cell**::
-
-    schema       1
-    kind         "cell"
-    key          str, the file's name without suffix
-    status       "done", "failed", or "impossible" (the backbone cannot use the merger)
-    error        null, or why there is no result, in one line
-    label        str, the method's name in tables: "vanilla", "LTM", or what an ablation calls itself
-    config       str, file name of the config without suffix
-    model        str, type and arch of the backbone: "LTMMobileViT xx_small"
-    merger       dict, config of the merger with all that has been set, or null (vanilla)
-    ratio        float, share of tokens that a block keeps, or null; SoftMerging: 1 / p
-    epochs       int, of training; 0 is off the shelf
-    tuned        "masks" (all else frozen), "all", or null (not trained)
-    seed         int
-    overrides    dict from dotted key of the config to value
-    hooks        list of dicts, hooks beyond the config's
-    checkpoint   str, first 12 hexadecimal digits of the SHA-256 of the file that the cell starts from, or null
-    digest       dict(model, test, training) of short hashes: equal ones stand for equal settings
-    metrics      dict, of the config's test evaluator: {"accuracy/top1": 83.2} or {"coco/bbox_mAP": 0.3, ...}
-    images       int, that were tested
-    correct      str of "0" and "1", one an image in the order of the data set; null for detectors
-    gmacs        float, 1e9 multiply-accumulates an image, mean over some test images
-    params       int, of the model in evaluation
-    learnt       int, of these the ones that the training has changed; 0 off the shelf
-    peak_memory  dict(bytes, batch_size, kind), of a forward pass, beyond weights and input: kind is "tensors" (on a
-                 CPU, without what allocators keep) or "cuda_max_memory_allocated"
-    ib           dict(layers, restored), each from name of the layer to dict(ib_loss, ib_bound, c0, mi_input,
-                 mi_label), in nats; or dict(error) where they cannot be measured; null where they were not asked
-                 for. "layers" is about tokens as the mergers leave them, and lacks where these keep no grid;
-                 "restored" about tokens brought back to the full grid, and lacks in older files
-    history      list of dict(epoch, loss, ...), means of what has been logged in every epoch of training: losses,
-                 learning rates, and "ib_loss/<layer>" etc. where IBStatisticsHook reports; [] off the shelf
-    wall_time_s  float, of the call that finished the cell
-    resumed      bool, whether that call went on with a training that had been interrupted
-    setting      see :func:`mmltm.apis.env_info`
-
-Schema 1 of a **latency** file::
-
-    schema       1
-    kind         "latency"
-    config       str, as in cells
-    rounds       int, counted rounds of the interleaved run
-    batch_sizes  list of int
-    shape        [height, width] of the input, in pixels
-    setting      as in cells
-    models       list of dict(cells, timings): cells, the keys of the cells whose models cost the same, the vanilla
-                 one first; timings, a list of dict(batch_size, median_ms, quartiles_ms, ratio, ratio_quartiles), a
-                 batch each; ratios are those to vanilla, medians and quartiles of the rounds' own ratios
-"""
-
+import datetime
 import json
 import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
+
+import mmltm
 from mmltm.errors import UserError
 
 SCHEMA = 1
+#: What tells runs apart that may add to one file; all else of its environment must be the same.
+_ORIGIN = ('date', 'revision', 'dirty')
+
+
+def env_info(device: torch.device | None = None) -> dict[str, Any]:
+    """What a result file says about its origin, without any path.
+
+    Args:
+        device (torch.device, optional): Where models run. Defaults to a GPU if there is one.
+
+    Returns:
+        dict: ``revision`` of git, or None outside a repository; ``dirty``, whether files of the repository differed
+        from it; ``mmltm``, ``torch`` and ``python``, versions; ``device`` ('cpu' or 'cuda'), ``hardware``, its name,
+        ``threads`` of torch on a CPU, ``dtype``, and ``date`` (UTC, to the second).
+    """
+    kind = device.type if device is not None else 'cuda' if torch.cuda.is_available() else 'cpu'
+    revision = _git('rev-parse', 'HEAD')
+    return dict(
+        revision=revision,
+        dirty=bool(_git('status', '--porcelain')) if revision else None,
+        mmltm=mmltm.__version__,
+        torch=torch.__version__,
+        python=platform.python_version(),
+        device=kind,
+        hardware=torch.cuda.get_device_name(device) if kind == 'cuda' else cpu_name(),
+        threads=torch.get_num_threads(),
+        dtype=str(torch.get_default_dtype()).removeprefix('torch.'),
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'))
+
+
+def cpu_name() -> str:
+    """Name of the processor, as the kernel gives it."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:  # other systems
+        lines = []
+    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    return next(names, None) or platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the repository of this package; None if there is none."""
+    try:
+        return subprocess.run(['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True,
+                              check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def save_result(path: str | Path, result: dict) -> None:
@@ -81,8 +79,7 @@ def save_result(path: str | Path, result: dict) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    text = json.dumps(dict(schema=SCHEMA, **{key: value for key, value in result.items() if key != 'schema'}),
-                      indent=1, allow_nan=False)
+    text = json.dumps({'schema': SCHEMA, **result}, indent=1, allow_nan=False)
     temporary.write_text(text + '\n')
     temporary.replace(path)
 
@@ -102,18 +99,69 @@ def load_result(path: str | Path) -> dict:
     return result
 
 
-def load_results(folder: str | Path, kind: str = 'cell') -> list[dict]:
-    """All results of a kind in a folder of results, sorted by file name; none if there is no such folder.
+def command_line() -> str:
+    """The command that started this process, without any folder above the repository."""
+    root = Path(mmltm.__file__).parents[1]
+    return 'python ' + shlex.join(argument.replace(f'{root}/', '') for argument in sys.argv)
+
+
+def config_name(name: str) -> str:
+    """What results call a config: its file name without suffix."""
+    return Path(name.rpartition('::')[2]).stem
+
+
+class ResultFile:
+    """Rows of one kind, measured in one environment by one or more runs.
+
+    The file is written after every measurement, and continued by the next run. It holds ``kind``; ``setting``, as
+    :func:`env_info` gives it, without date and revision, and what the tool adds; ``runs``, one dict a run with
+    ``command``, ``date``, ``revision`` and ``dirty``; and ``rows``.
 
     Args:
-        folder (str or Path): ``OUT_DIR``.
-        kind (str): 'cell' or 'latency'. Defaults to 'cell'.
+        path (str or Path, optional): None keeps the rows in memory alone.
+        kind (str): What the rows are.
+        key (Sequence[str]): Fields that tell rows apart.
+        device (torch.device): Where models run.
+        more (dict): Further settings that all rows of the file share.
 
     Raises:
-        UserError: A file is no result.
+        UserError: The file exists and is of another kind, or of another setting.
     """
-    return [load_result(path) for path in sorted((Path(folder) / FOLDERS[kind]).glob('*.json'))]
 
+    def __init__(self, path: str | Path | None, kind: str, key: Sequence[str], device: torch.device,
+                 more: dict[str, Any]):
+        self.path = None if path is None else Path(path)
+        self.kind = kind
+        self.key = key
+        self.setting = dict(env_info(device), **more)
+        self.run = dict(command=command_line(), **{name: self.setting.pop(name) for name in _ORIGIN})
+        self.runs: list[dict] = []
+        self.rows: list[dict] = []
+        if self.path is not None and self.path.exists():
+            self._read(self.path)
 
-#: Where results of each kind lie in a folder of results.
-FOLDERS = dict(cell='cells', latency='latency')
+    def _read(self, path: Path) -> None:
+        old = load_result(path)
+        if old.get('kind') != self.kind:
+            raise UserError(f'{path} is of kind {old.get("kind")!r}, not {self.kind!r}: choose another file')
+        for name, value in self.setting.items():
+            if old['setting'].get(name) != value:
+                raise UserError(f'{path} was measured with {name} {old["setting"].get(name)!r}, this run has '
+                                f'{value!r}: choose another file or remove it')
+        self.runs, self.rows = old['runs'], old['rows']
+
+    def _key(self, row: dict) -> list:
+        return [row[name] for name in self.key]
+
+    def has(self, **row) -> bool:
+        """Whether there is a row with the key that ``row`` gives, all of it."""
+        return self._key(row) in map(self._key, self.rows)
+
+    def add(self, rows: Sequence[dict]) -> None:
+        """Add rows, in place of those with the same key, and save."""
+        new = [self._key(row) for row in rows]
+        self.rows = [row for row in self.rows if self._key(row) not in new] + list(rows)
+        if self.run not in self.runs:
+            self.runs.append(self.run)
+        if self.path is not None:
+            save_result(self.path, dict(kind=self.kind, setting=self.setting, runs=self.runs, rows=self.rows))

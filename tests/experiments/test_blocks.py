@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.blocks import block
+from harness.report import block
 from mmltm.apis.results import save_result
 
 

@@ -7,14 +7,21 @@ import pytest
 import torch
 
 from harness.cell import Cell, grid
-from harness.cell_config import cell_config, is_hook
-from harness.feasibility import check_cells
-from harness.identity import identity
+from harness.dry_run import dry_run
+from harness.resolve import is_hook, resolve
 from mmltm.apis.config import load_config
 from mmltm.engine.hooks import DistillationHook, IBStatisticsHook, LTMPBudgetHook, MaskTuningHook
 from mmltm.errors import UserError
 
 LTM = dict(type='LTM', ratio=0.5, num_classes=3)
+
+
+def config_of(cell):
+    return resolve(cell).cfg
+
+
+def fingerprint(cell):
+    return resolve(cell).fingerprint
 
 
 def cells_of(mergers, ratios=(0.7, 0.5), epochs=(0, ), seeds=(0, ), config='tuning.py'):
@@ -47,43 +54,44 @@ def test_mistakes(inside, change, message):
 
 
 def test_what_cannot_learn_stays_off_the_shelf(inside):
-    cells, impossible = check_cells(cells_of(['LTM', 'AvgPool', 'ToMe'], [0.5], epochs=(0, 1, 2)))
+    resolved, impossible = dry_run(cells_of(['LTM', 'AvgPool', 'ToMe'], [0.5], epochs=(0, 1, 2)))
+    cells = [known.cell for known in resolved]
     assert [(cell.label, cell.epochs) for cell in cells if cell.label != 'ToMe'] == [
         ('vanilla', 0), ('LTM', 0), ('LTM', 1), ('LTM', 2), ('AvgPool', 0)]
     assert set(impossible) == {cell.key for cell in cells if cell.label == 'ToMe'}
     assert all('ToMe' in reason for reason in impossible.values())
-    trained, _ = check_cells(cells_of(['AvgPool'], [0.5], epochs=(2, ), config='scratch.py'))
-    assert [(cell.label, cell.epochs) for cell in trained] == [('vanilla', 2), ('AvgPool', 2)]
+    trained, _ = dry_run(cells_of(['AvgPool'], [0.5], epochs=(2, ), config='scratch.py'))
+    assert [(known.cell.label, known.cell.epochs) for known in trained] == [('vanilla', 2), ('AvgPool', 2)]
 
 
 def test_problems_before_any_cell_runs(inside, tmp_path):
     cell = Cell('tuning.py', 'LTM', LTM, 0.5, checkpoint='vanilla.pth')
     with pytest.raises(UserError, match='two cells are named tuning-ltm-r0.5-e0-s0'):
-        check_cells([cell, replace(cell, merger=dict(LTM, eta=0))])
+        dry_run([cell, replace(cell, merger=dict(LTM, eta=0))])
     with pytest.raises(UserError, match='checkpoint none.pth does not exist'):
-        identity(replace(cell, checkpoint='none.pth'))
+        fingerprint(replace(cell, checkpoint='none.pth'))
     torch.save(dict(state_dict=dict(weight=torch.ones(2))), tmp_path / 'other.pth')
     with pytest.raises(UserError, match='is of another model'):
-        check_cells([replace(cell, checkpoint=str(tmp_path / 'other.pth'))])
+        dry_run([replace(cell, checkpoint=str(tmp_path / 'other.pth'))])
     with pytest.raises(UserError, match='nowhere'):
-        check_cells([cell], data_root='nowhere')
+        dry_run([cell], data_root='nowhere')
 
 
-def test_identity_depends_on_settings_and_not_on_places(inside, tmp_path):
+def test_fingerprint_depends_on_settings_and_not_on_places(inside, tmp_path):
     cell = Cell('tuning.py', 'LTM', LTM, 0.5, 1, checkpoint='vanilla.pth')
-    known = identity(cell)
+    known = fingerprint(cell)
     assert known['model'] == 'LTMEfficientViT b0' and known['merger'] == LTM and len(known['checkpoint']) == 12
     moved = tmp_path / 'moved.pth'
     moved.write_bytes((inside / 'vanilla.pth').read_bytes())
     elsewhere = replace(cell, checkpoint=str(moved), overrides={'test_dataloader.dataset.data_root': str(inside)})
-    assert identity(elsewhere) == dict(known, key=elsewhere.key, overrides={
+    assert fingerprint(elsewhere) == dict(known, key=elsewhere.key, overrides={
         'test_dataloader.dataset.data_root': inside.name})
-    assert str(inside) not in json.dumps(identity(elsewhere))
+    assert str(inside) not in json.dumps(fingerprint(elsewhere))
     for part, overrides in (('model', {'model.backbone.merger.eta': 0}), ('test', {'test_evaluator.topk': 2}),
                             ('training', {'optim_wrapper.optimizer.lr': 1})):
-        changed = identity(replace(cell, overrides=overrides))['digest']
+        changed = fingerprint(replace(cell, overrides=overrides))['digest']
         assert {name for name, value in changed.items() if value != known['digest'][name]} == {part}
-    assert identity(replace(cell, epochs=0))['digest']['training'] is None
+    assert fingerprint(replace(cell, epochs=0))['digest']['training'] is None
 
 
 def test_config_of_a_cell(inside):
@@ -92,13 +100,13 @@ def test_config_of_a_cell(inside):
 
     cell = Cell('tuning.py', 'LTM', LTM, 0.5, 2, 7, 'vanilla.pth', {'model.backbone.merger.eta': 0},
                 [dict(type='mmltm.DistillationHook', weight=2.0)])
-    cfg = cell_config(cell)
+    cfg = config_of(cell)
     assert cfg.model.backbone.merger == dict(LTM, eta=0) and cfg.model.backbone.ratio is None
     assert cfg.train_cfg.max_epochs == 2 and cfg.randomness.seed == 7 and cfg.val_cfg is None
-    assert 'name' not in cell_config(Cell('tuning.py', overrides={'visualizer.name': 'shared'})).visualizer
+    assert 'name' not in config_of(Cell('tuning.py', overrides={'visualizer.name': 'shared'})).visualizer
     assert hooks(cfg, MaskTuningHook) and hooks(cfg, IBStatisticsHook) and not hooks(cfg, LTMPBudgetHook)
     assert hooks(cfg, DistillationHook)[0].checkpoint == 'vanilla.pth'
-    cfg = cell_config(Cell('tuning.py', 'LTMP', dict(type='LTMP', ratio=0.5), 0.5, 2))
+    cfg = config_of(Cell('tuning.py', 'LTMP', dict(type='LTMP', ratio=0.5), 0.5, 2))
     assert hooks(cfg, LTMPBudgetHook) and not hooks(cfg, IBStatisticsHook)
-    assert cell_config(Cell('tuning.py')).train_cfg is None
+    assert config_of(Cell('tuning.py')).train_cfg is None
     assert LTM == dict(type='LTM', ratio=0.5, num_classes=3), 'arguments stay as they were'

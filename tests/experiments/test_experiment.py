@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.cell_config import cell_config
 from harness.experiment import config_path, read_experiment, save_experiment, saved_experiment
+from harness.resolve import resolve
 from mmltm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,12 +107,12 @@ def test_experiments_of_the_project(path):
     keys = [cell.key for cell in experiment.cells]
     assert len(set(keys)) == len(keys)
     for cell in experiment.cells:
-        assert cell_config(cell).model.backbone.merger == cell.merger
+        assert resolve(replace(cell, checkpoint=None)).cfg.model.backbone.merger == cell.merger
 
 
 def test_list():
     done = subprocess.run([sys.executable, ROOT / 'tools/experiments/run.py', '--list'], capture_output=True, text=True)
-    assert done.returncode == 0 and all(path.stem in done.stdout for path in EXPERIMENTS)
+    assert done.returncode == 0 and all(f'{path.stem}\n    ' in done.stdout for path in EXPERIMENTS)
 
 
 def test_wrong_data_is_named_in_one_line_from_any_folder(tmp_path):

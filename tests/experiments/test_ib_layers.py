@@ -3,7 +3,7 @@
 import cv2
 import pytest
 
-from harness.ib_layers import draw_ib_layers, ib_layers_table, read_comparisons
+from harness.ib_layers import comparisons, draw_ib_layers, ib_layers_table
 from mmltm.apis.results import save_result
 
 VANILLA = ('layers.2.1.global_rep.0.ffn', 'layers.2.1.global_rep.1.ffn', 'layers.10.1.global_rep.0.ffn')
@@ -62,7 +62,7 @@ def test_a_row_of_panels_for_every_ratio(results):
     assert picture.shape[0] == pytest.approx(2 * 3.6 * 120, abs=1)
     assert draw_ib_layers(results, ['LTMP']) == path
     assert cv2.imread(str(path)).shape[0] == pytest.approx(3.6 * 120, abs=1)  # none of its methods is in the other row
-    methods = [[(curve.label, curve.epochs) for curve in found.curves] for found in read_comparisons(results)]
+    methods = [[method[:2] for method in values.index] for values in comparisons(results).values()]
     assert methods == [[('vanilla', 0), ('LTM', 5), ('ToMe', 0)], [('vanilla', 0), ('LTMP', 1)]]
 
 

@@ -1,21 +1,32 @@
 """Cells through mmengine's Runner: their results, what is kept, what goes on, and what fails."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from harness.cell import Cell, grid
-from harness.cell_config import cell_config
 from harness.latency import measure_latency
-from harness.run_cell import run_cell, work_dir_of
+from harness.resolve import resolve
+from harness.results import load_results
+from harness.run_cell import run_cell
 from harness.run_cells import run_cells
 from mmltm.apis.config import load_config
-from mmltm.apis.results import load_result, load_results
+from mmltm.apis.results import load_result
 from mmltm.errors import UserError
 from mmltm.models.checkpoints import state_dict
 
+#: A hook that takes its process with it.
+KILLED = """import os, signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+@HOOKS.register_module()
+class KilledHook(Hook):
+    def before_test(self, runner):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 VANILLA = Cell('tuning.py', checkpoint='vanilla.pth')
 LTM = replace(VANILLA, label='LTM', merger=dict(type='LTM', ratio=0.5, num_classes=3, window=8), ratio=0.5)
 
@@ -28,7 +39,7 @@ def out(folder, tmp_path_factory):
         patch.chdir(folder)
         cells = grid(load_config('tuning.py'), 'tuning.py', 'vanilla.pth', ['LTM', 'AvgPool', 'ToMe'], [0.5], [0, 2])
         done = run_cells(cells, out, batch_size=2)
-        measure_latency(done, out, batch_sizes=[1, 2], rounds=2, warmup=1)
+        measure_latency(done, batch_sizes=[1, 2], rounds=2, warmup=1)
     return out
 
 
@@ -78,16 +89,18 @@ def test_latency_in_one_run(out, inside, capsys):
     cells = [VANILLA, LTM, replace(LTM, epochs=2), Cell(**{
         **vars(VANILLA), 'label': 'AvgPool', 'merger': dict(type='AvgPool', ratio=0.5, window=8), 'ratio': 0.5})]
     before = (out / 'latency' / 'tuning.json').stat().st_mtime_ns
-    measure_latency(cells, out, batch_sizes=[1, 2], rounds=2)
+    cells = [resolve(cell, out) for cell in cells]
+    measure_latency(cells, batch_sizes=[1, 2], rounds=2)
     assert 'taken from' in capsys.readouterr().out
     assert (out / 'latency' / 'tuning.json').stat().st_mtime_ns == before
     with pytest.raises(UserError, match='no vanilla cell of tuning.py'):
-        measure_latency(cells[1:], out)
+        measure_latency(cells[1:])
 
 
 def test_finished_cells_are_kept(out, inside, capsys):
     before = {path: path.stat().st_mtime_ns for path in (out / 'cells').iterdir()}
-    assert run_cells([VANILLA, replace(LTM, epochs=2)], out) == [VANILLA, replace(LTM, epochs=2)]
+    done = run_cells([VANILLA, replace(LTM, epochs=2)], out)
+    assert [known.cell for known in done] == [VANILLA, replace(LTM, epochs=2)]
     assert '2 cells, 0 of them to run' in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (out / 'cells').iterdir()} == before
     other = replace(LTM, merger=dict(LTM.merger, eta=0))
@@ -99,7 +112,7 @@ def test_a_failure_does_not_lose_the_others(inside, tmp_path, capsys):
     broken = replace(LTM, label='broken', epochs=1, hooks=[dict(type='mmltm.LTMPBudgetHook')])
     with_teacher = replace(LTM, label='tutored', epochs=1, hooks=[dict(type='mmltm.DistillationHook')])
     done = run_cells([broken, with_teacher], tmp_path)
-    assert done == [with_teacher]
+    assert [known.cell for known in done] == [with_teacher]
     results = results_of(tmp_path)
     assert results['broken', 1]['status'] == 'failed' and 'no threshold to tune' in results['broken', 1]['error']
     assert 'UserError' in (tmp_path / 'work_dirs' / broken.key / 'traceback.txt').read_text()
@@ -107,6 +120,25 @@ def test_a_failure_does_not_lose_the_others(inside, tmp_path, capsys):
     assert 'broken' in capsys.readouterr().out
     run_cells([broken, with_teacher], tmp_path)
     assert '2 cells, 1 of them to run' in capsys.readouterr().out, 'a failed cell is tried again'
+
+
+def test_several_at_a_time_come_to_the_same(inside, tmp_path, out, capsys, monkeypatch):
+    broken = replace(LTM, label='broken', epochs=1, hooks=[dict(type='mmltm.LTMPBudgetHook')])
+    killed = replace(VANILLA, config='killed.py', hooks=[dict(type='KilledHook')])
+    monkeypatch.setattr(sys, 'path', [str(inside), *sys.path])
+    (inside / 'killed_hook.py').write_text(KILLED)
+    (inside / 'killed.py').write_text("_base_ = 'tuning.py'\ncustom_imports = dict(imports=['killed_hook'])\n")
+    done = run_cells([VANILLA, broken, killed, replace(LTM, epochs=2)], tmp_path, jobs=2)
+    assert [known.cell.label for known in done] == ['vanilla', 'LTM']
+    alone = results_of(out)
+    results = {(result['label'], result['epochs']): result for result in load_results(tmp_path)
+               if result['config'] == 'tuning'}
+    for key in (('vanilla', 0), ('LTM', 2)):
+        assert results[key]['correct'] == alone[key]['correct'] and results[key]['metrics'] == alone[key]['metrics']
+    assert 'no threshold to tune' in results['broken', 1]['error']
+    assert load_result(resolve(killed, tmp_path).result_path)['error'] == 'its process has ended with -9'
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(('tuning-', 'killed-')) and ': ' in line for line in lines) == 4, 'a line a cell'
 
 
 def test_an_interrupted_training_goes_on(inside, tmp_path, out):
@@ -117,10 +149,10 @@ def test_an_interrupted_training_goes_on(inside, tmp_path, out):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cell(cell, tmp_path, tick=interrupt)
-    assert (work_dir_of(cell, tmp_path) / 'epoch_1.pth').is_file()
+        run_cell(resolve(cell, tmp_path), tick=interrupt)
+    assert (resolve(cell, tmp_path).work_dir / 'epoch_1.pth').is_file()
     ticks = []
-    result = run_cell(cell, tmp_path, ib=True, tick=lambda *tick: ticks.append(tick))
+    result = run_cell(resolve(cell, tmp_path), ib=True, tick=lambda *tick: ticks.append(tick))
     assert result['resumed'] and ticks[0][0] == 3 and ticks[-1] == (4 + 3 * 3, 4 + 3 * 3)
     straight = results_of(out)['LTM', 2]
     assert not straight['resumed']
@@ -134,6 +166,6 @@ def test_an_interrupted_training_goes_on(inside, tmp_path, out):
 
 
 def test_training_from_scratch_learns_all(inside, tmp_path):
-    result = run_cell(Cell('scratch.py', epochs=1), tmp_path)
+    result = run_cell(resolve(Cell('scratch.py', epochs=1), tmp_path))
     assert result['tuned'] == 'all' and result['learnt'] == result['params'] and result['checkpoint'] is None
-    assert cell_config(Cell('scratch.py', epochs=1)).load_from is None
+    assert resolve(Cell('scratch.py', epochs=1)).cfg.load_from is None

@@ -18,7 +18,7 @@ from mmltm.apis.benchmarking import SCOPES, Comparison, variants
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
-from mmltm.apis.result_file import ResultFile, config_name
+from mmltm.apis.results import ResultFile, config_name
 from mmltm.errors import UserError, run
 from mmltm.models.mergers import TOKEN_MERGERS
 

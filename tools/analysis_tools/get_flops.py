@@ -15,7 +15,7 @@ from mmltm.apis.benchmarking import SCOPES, Variant, beside_vanilla, build_varia
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
-from mmltm.apis.result_file import ResultFile, config_name
+from mmltm.apis.results import ResultFile, config_name
 from mmltm.errors import run
 
 EXAMPLES = """examples:

@@ -9,7 +9,7 @@ import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operato
 from harness.cell import grid
 from harness.latency import measure_latency
 from harness.report import NAME, write_report
-from harness.run_cells import run_cells
+from harness.run_cells import add_jobs_argument, positive, run_cells
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.errors import UserError, run
@@ -52,9 +52,9 @@ def parse_args():
     parser.add_argument('--epochs', nargs='+', type=int, default=[0], metavar='E',
                         help='epochs of training, each a training of its own; default: 0')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], metavar='SEED', help='default: 0')
-    parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 16], metavar='B',
+    parser.add_argument('--batch-size', nargs='+', type=positive, default=[1, 16], metavar='B',
                         help='of latency; memory is measured at the largest; default: 1 16')
-    parser.add_argument('--rounds', type=int, default=20, help='counted rounds of latency; default: 20')
+    parser.add_argument('--rounds', type=positive, default=20, help='counted rounds of latency; default: 20')
     parser.add_argument('--ib', action='store_true', help='measure IB loss and bound, in two more passes')
     parser.add_argument('--no-latency', action='store_true', help='leave latency out')
     parser.add_argument('--metric', help='what the table is about; default: top-1 accuracy, else mask or box AP')
@@ -62,9 +62,8 @@ def parse_args():
     parser.add_argument('--report-only', action='store_true', help='write tables and plot, run nothing')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', default={},
                         help='override settings of the config in all cells')
+    add_jobs_argument(parser)
     args = parser.parse_args()
-    if min(*args.batch_size, args.rounds, 1) < 1:
-        parser.error('batch sizes and rounds must be positive')
     if not args.report_only and args.config is None:
         parser.error('give a config, or --report-only')
     return args
@@ -75,9 +74,9 @@ def measure(args, out_dir):
     cfg = load_config(args.config, args.cfg_options, needs=('model', 'test_dataloader'))
     cells = grid(cfg, args.config, args.checkpoint, args.mergers, args.ratios, args.epochs, args.seeds,
                  args.cfg_options)
-    done = run_cells(cells, out_dir, args.data_root, max(args.batch_size), args.ib, args.overwrite)
+    done = run_cells(cells, out_dir, args.data_root, max(args.batch_size), args.ib, args.overwrite, args.jobs)
     if done and not args.no_latency:
-        measure_latency(done, out_dir, args.data_root, args.batch_size, args.rounds)
+        measure_latency(done, args.batch_size, args.rounds)
 
 
 def main():
@@ -87,8 +86,8 @@ def main():
         measure(args, out_dir)
     rows = write_report(out_dir, args.metric)
     console.print((out_dir / f'{NAME}.md').read_text(), markup=False, highlight=False, soft_wrap=True)
-    console.print(f'Written: {NAME}.md, .csv, .json and .png in {out_dir}', highlight=False)
-    failed = sum((row['error'] or '').startswith('failed') for row in rows)
+    console.print(f'Written: {NAME}.md, .csv and .png in {out_dir}', highlight=False)
+    failed = rows.error.fillna('').str.startswith('failed').sum()
     if failed:
         raise UserError(f'{failed} of {len(rows)} rows have failed cells, see the table; a repeated call tries again')
 

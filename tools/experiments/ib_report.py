@@ -58,8 +58,9 @@ def parse_args():
     parser.add_argument('--max-images', type=int, metavar='N',
                         help='measure N images only, spread evenly over the data set; default: all')
     parser.add_argument('--metric-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', default={},
-                        help='arguments of mmltm.IBMetric, e.g. beta=1 stat_dim=None layers="backbone.*ffn"; restored=True brings '
-                             'the tokens of all mergers back to the full grid, where different ones can be compared')
+                        help='arguments of mmltm.IBMetric, e.g. beta=1 stat_dim=None layers="backbone.*ffn"; '
+                             'restored=True brings the tokens of all mergers back to the full grid, where different '
+                             'ones can be compared')
     parser.add_argument('--data-root', metavar='DIR', help='folder that every dataset of the config shall read from')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
                         help='override settings of the config')

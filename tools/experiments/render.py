@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import mmltm
-from harness.blocks import block
 from harness.config_index import config_index
 from harness.markdown import fill
 from harness.metafiles import metafiles
+from harness.report import block
 from mmltm.apis.cli import make_parser
 from mmltm.errors import UserError, run
 
@@ -33,7 +33,8 @@ def rendered():
     results = ROOT / 'results'
     for page in PAGES:
         try:
-            yield ROOT / page, fill((ROOT / page).read_text(), lambda name: block(name, results, ROOT / page))
+            text = fill((ROOT / page).read_text(), lambda name, page=ROOT / page: block(name, results, page))
+            yield ROOT / page, text
         except ValueError as error:
             raise UserError(f'{page}: {error}') from error
     files = metafiles(ROOT)

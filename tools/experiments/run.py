@@ -2,16 +2,17 @@
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
 
 import mmltm
 from harness.claims import claims_table
-from harness.experiment import config_path, read_experiment, save_experiment
+from harness.experiment import config_path, description, read_experiment, save_experiment
 from harness.latency import measure_latency
 from harness.report import NAME, write_report
-from harness.run_cells import run_cells
+from harness.run_cells import add_jobs_argument, run_cells
 from mmltm.apis.cli import make_parser
 from mmltm.errors import UserError, run
 
@@ -23,7 +24,8 @@ EXAMPLES = """examples:
 
 An experiment is a file in tools/experiments/experiments/. The vanilla model that its cells start from is trained first,
 into work_dirs/, unless its checkpoint is there or given; some experiments start from scratch. Results go to
-results/EXPERIMENT/, a file a cell, and a call that was interrupted goes on where it was.
+results/EXPERIMENT/, a file a cell, and a call that was interrupted goes on where it was. With --jobs N, N cells run at
+a time, each in a process of its own with its share of the threads; latency is measured alone, at the end.
 """
 
 ROOT = Path(mmltm.__file__).parents[1]
@@ -40,6 +42,7 @@ def parse_args():
                         help='of the vanilla model; default: the last one in its work_dir')
     parser.add_argument('--out-dir', metavar='DIR', help='default: results/EXPERIMENT')
     parser.add_argument('--no-latency', action='store_true', help='leave latency out')
+    add_jobs_argument(parser)
     args = parser.parse_args()
     if not (args.list or args.experiment):
         parser.error('name an experiment, or --list')
@@ -74,7 +77,7 @@ def main():
     args = parse_args()
     if args.list:
         for path in sorted(EXPERIMENTS.glob('*.py')):
-            print(path.stem, '\n   ', path.read_text().split('"""')[1].strip().replace('\n', '\n    '))
+            print(f'{path.stem}\n{textwrap.indent(description(path), "    ")}')
         return
     path = EXPERIMENTS / f'{args.experiment}.py'
     vanilla = read_experiment(path, configs=ROOT / 'configs').vanilla
@@ -83,10 +86,10 @@ def main():
     experiment = read_experiment(
         path, args.checkpoint or vanilla_checkpoint(vanilla, args.data_root), ROOT / 'configs')
     out_dir = Path(args.out_dir or ROOT / 'results' / experiment.name)
-    done = run_cells(experiment.cells, out_dir, args.data_root, ib=True)
+    done = run_cells(experiment.cells, out_dir, args.data_root, ib=True, jobs=args.jobs)
     save_experiment(experiment, out_dir)
     if not args.no_latency:
-        measure_latency(done, out_dir, args.data_root, experiment.batch_sizes)
+        measure_latency(done, experiment.batch_sizes)
     write_report(out_dir)
     console = Console()
     for text in ((out_dir / f'{NAME}.md').read_text(), claims_table(out_dir)):

@@ -12,8 +12,8 @@ overrides = {'model.backbone.restore': 'none', 'custom_hooks.0.t_warm': epochs /
 training = dict(ratios=(0.5, ), epochs=(epochs, ))
 methods = [
     dict(label='AvgPool', merger=dict(type='AvgPool'), **training),
-    dict(label='LTM, eta 1', merger=dict(type='LTM', num_classes=10, eta=1.), **training),
-    dict(label='LTM, eta 0', merger=dict(type='LTM', num_classes=10, eta=0.), **training),
+    dict(label='LTM, eta 1', merger=dict(type='LTM', num_classes=10, eta=1., mode='static'), **training),
+    dict(label='LTM, eta 0', merger=dict(type='LTM', num_classes=10, eta=0., mode='static'), **training),
 ]
 
 

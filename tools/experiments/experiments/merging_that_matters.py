@@ -20,14 +20,17 @@ RATIO, EPOCHS = 0.3, 5  # of all that is about one choice
 
 
 def ltm(label, merger=None, ratios=(RATIO, ), epochs=(EPOCHS, ), seeds=(0, ), overrides=None, hooks=()):
-    return dict(label=label, merger=dict(type='LTM', num_classes=10, eta=0., **(merger or {})), ratios=ratios,
-                epochs=epochs, seeds=seeds, overrides=overrides or {}, hooks=list(hooks))
+    merger = dict(type='LTM', num_classes=10, eta=0., mode='static') | (merger or {})
+    return dict(label=label, merger=merger, ratios=ratios, epochs=epochs, seeds=seeds,
+                overrides=overrides or {}, hooks=list(hooks))
 
 
 def step(label, eta, **kwargs):
     method = ltm(label, **kwargs)
     return dict(method, merger=dict(method['merger'], eta=eta))
 
+
+kmeans = dict(label='LTM, eta 0, k-means', merger=dict(type='KMeansLTM', prior='partition', kmeans_steps=2))
 
 methods = [
     dict(label='one token', merger=dict(type='AvgPool', window=8), ratios=(0.0001, ), epochs=(0, )),
@@ -40,19 +43,17 @@ methods = [
     ltm('LTM, eta 0, norms learn', overrides=norms),
     ltm('LTM, eta 0, norms learn, distilled', overrides=norms, hooks=[distill]),
     # Masks stay where they begin, at local averaging: what normalisations do alone.
-    ltm('norms learn alone', dict(noise=False), overrides={
+    ltm('norms learn alone', overrides={
         **norms, 'optim_wrapper.paramwise_cfg.custom_keys': {'.mergers': dict(decay_mult=0., lr_mult=0.)}}),
     step('LTM, eta 1', 1., ratios=(0.5, )),
     step('LTM, step reversed', -1.),
-    ltm('LTM, eta 0, no noise', dict(noise=False)),
-    ltm('LTM, eta 0, weights learn', dict(noise=False, weigh=True)),
     ltm('LTM, eta 0, uniform prior', dict(prior='uniform')),
     ltm('LTM, eta 0, partition', dict(prior='partition'), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
     ltm('LTM, eta 0, partition', dict(prior='partition'), seeds=(0, 1, 2)),
     ltm('LTM, eta 0, partition', dict(prior='partition'), ratios=(0.5, 0.7)),
     # Each image moves the mask towards its own tokens.
-    ltm('LTM, eta 0, k-means', dict(prior='partition', kmeans_steps=2), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
-    ltm('LTM, eta 0, k-means', dict(prior='partition', kmeans_steps=2)),
+    dict(kmeans, ratios=(0.7, 0.5, 0.3), epochs=(0, )),
+    dict(kmeans, ratios=(RATIO, ), epochs=(EPOCHS, )),
     step('LTM, raw step', 1., merger=dict(step_norm='none', beta=1., normalize=False, center=False)),
     # One thing of the step at a time, on top of eta 1.
     step('LTM, eta 1, beta 1', 1., merger=dict(beta=1.)),
@@ -61,7 +62,7 @@ methods = [
     ltm('LTM, eta 0, window 4', dict(window=4), epochs=(0, EPOCHS)),
     ltm('LTM, eta 0', epochs=(1, 10)),
     step('LTM, eta 0.1', 0.1),
-    step('LTM, instance', 1., merger=dict(mode='instance'), seeds=(0, 1, 2)),
+    step('LTM, instance', 1., merger=dict(mode='instance', layer=False), seeds=(0, 1, 2)),
 ]
 
 
@@ -97,8 +98,6 @@ claims = [
     claim('Learning normalisations, too, adds accuracy', 'LTM, eta 0, norms learn'),
     claim('Masks add accuracy to normalisations that learn', 'LTM, eta 0, norms learn', 'norms learn alone'),
     claim('Both add accuracy', 'LTM, eta 0, norms learn, distilled'),
-    claim('Training without sampling adds accuracy', 'LTM, eta 0, no noise'),
-    claim('Weights that learn add accuracy to that', 'LTM, eta 0, weights learn', 'LTM, eta 0, no noise'),
     *(dict(text=f'At ratio {ratio}, masks that follow the image beat averaged areas, both before learning',
            ours=method('LTM, eta 0, k-means', ratio, 0), theirs=method('AvgPool', ratio, 0))
       for ratio in (0.7, 0.5, 0.3)),

@@ -1,7 +1,8 @@
 """MobileViT-XXS off the shelf, its maps brought back to their size behind every stage or flowing on merged.
 
-Trained without merging, its convolutions need maps of the size that they have learnt on. With restoration ('LTM') tokens
-matter little: even merging all of a stage to one costs few points, which makes a weak bed for telling mergers apart.
+Trained without merging, its convolutions need maps of the size that they have learnt on. With restoration ('LTM')
+tokens matter little: even merging all of a stage to one costs few points, which makes a weak bed for telling mergers
+apart.
 """
 
 config = 'ltm_mobilevit_xxs_finetune_imagenette128'

@@ -1,11 +1,11 @@
 """LTM and its rivals on a small ViT from one vanilla checkpoint, off the shelf and after masks-only training.
 
 Tokens flow on merged to the end, where their mean is classified, with ToMe, ToFu and LTMP as published each counting
-as many as it stands for, with masks all alike but in rows 'by size'. So tokens matter: merging all to one in every block
+as many as it stands for, with masks all alike. So tokens matter: merging all to one in every block
 must cost ten points ('one token' in the table). All mergers keep as many tokens in every block; LTMP keeps all until
 its thresholds have learnt, and EViT needs a class token. Rows 'LTM, eta 0' start with masks that average areas, as
-AvgPool does, rows 'partition' with masks that put every token into one of as many groups, all of about one size. In rows
-'k-means' the tokens of an image then divide themselves anew between merged tokens near them.
+AvgPool does, rows 'partition' with masks that put every token into one of as many groups, all of about one size. In
+rows 'k-means' the tokens of an image then divide themselves anew between merged tokens near them.
 """
 
 config = 'ltm_vit_c_finetune_imagenette128'
@@ -26,13 +26,12 @@ def rival(name, ratios=RATIOS, epochs=(0, ), **kwargs):
 
 
 def ltm(label, merger=None, ratios=(RATIO, ), epochs=(EPOCHS, ), seeds=(0, ), overrides=None, hooks=()):
-    return dict(label=label, merger=dict(type='LTM', window=8, num_classes=10, **{'eta': 0., **(merger or {})}),
+    return dict(label=label, merger=dict(type='LTM', window=8, num_classes=10, mode='static', eta=0.) | (merger or {}),
                 ratios=ratios, epochs=epochs, seeds=seeds, overrides=overrides or {}, hooks=list(hooks))
 
 
 partition = dict(prior='partition')
-kmeans = dict(prior='partition', kmeans_steps=2)
-by_size = {'model.backbone.restore': 'unmerge'}
+kmeans = dict(label='LTM, eta 0, k-means', merger=dict(type='KMeansLTM', window=8, prior='partition', kmeans_steps=2))
 # Shares of its own tokens that each block keeps; the mean over all blocks is a half, too.
 at_once, late = [0.5, 1., 1., 1., 1., 1.], [1., 1., 0.5625, 0.4444, 0.375, 1.]
 SWEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -43,26 +42,23 @@ methods = [
     rival('ToFu'),
     rival('Random', seeds=(0, 1, 2)),
     ltm('LTM, eta 0, partition', partition, SWEEP, (0, )),
-    ltm('LTM, eta 0, partition, by size', partition, RATIOS, (0, ), overrides=by_size),
-    ltm('LTM, eta 0, k-means', kmeans, RATIOS, (0, )),
-    ltm('LTM, eta 0, k-means, by size', kmeans, RATIOS, (0, ), overrides=by_size),
+    dict(kmeans, ratios=RATIOS, epochs=(0, )),
+    dict(kmeans, ratios=(RATIO, ), epochs=(EPOCHS, )),
     ltm('LTM, eta 0', epochs=(1, EPOCHS)),
     ltm('LTM, eta 0', ratios=(0.3, 0.7)),
     ltm('LTM, eta 0', seeds=(1, 2)),
     ltm('LTM, eta 0, partition', partition, epochs=(1, EPOCHS), seeds=(0, 1, 2)),
     ltm('LTM, eta 0, partition', partition, (0.3, 0.7)),
     ltm('LTM, eta 1, partition', dict(partition, eta=1.)),
-    ltm('LTM, eta 0, k-means, by size', kmeans, overrides=by_size),
     ltm('LTM, eta 0, partition, norms learn', partition, overrides=norms),
     ltm('LTM, eta 0, norms learn', overrides=norms),
     # Masks stay where they begin, at local averaging: what normalisations do alone.
-    ltm('norms learn alone', dict(noise=False), overrides={
+    ltm('norms learn alone', overrides={
         **norms, 'optim_wrapper.paramwise_cfg.custom_keys': {'.mergers': dict(decay_mult=0., lr_mult=0.)}}),
     ltm('LTM, eta 1', dict(eta=1.)),
     dict(label='LTMP', merger=dict(type='LTMP'), ratios=(RATIO, ), epochs=(EPOCHS, )),
     ltm('LTM, eta 0, distilled', hooks=[distill]),
     ltm('LTM, eta 0, partition, distilled', partition, (0.5, 0.3), hooks=[distill]),
-    ltm('LTM, eta 0, no noise', dict(noise=False)),
     # Masks of the first block alone keep no statistics, so there is nothing to log while they learn.
     *(dict(ltm(f'LTM, eta 0, {name}', dict(partition, ratio=shares), epochs=epochs), ratio=RATIO)
       for name, shares, epochs in (('at once', at_once, (0, )), ('late', late, (0, EPOCHS)))),
@@ -93,16 +89,16 @@ def above(quantity, ours, theirs):
 vanilla_cell, default = dict(label='vanilla'), 'LTM, eta 0, partition'
 order = [vanilla_cell, method('ToMe', 0), method('LTMP'), method('LTM, eta 1')]
 
-plot = ['ToMe', 'ToFu', 'LTMP', 'AvgPool', 'Random', default, 'LTM, eta 0, k-means, by size', 'LTM, eta 0']
+plot = ['ToMe', 'ToFu', 'LTMP', 'AvgPool', 'Random', default, 'LTM, eta 0, k-means', 'LTM, eta 0']
 
 claims = [
     dict(text='Tokens matter: vanilla beats one token a block', ours=vanilla_cell,
          theirs=method('one token', 0, 0.0001)),
     *(beats((default, epochs), ('ToMe', 0), ratio) for epochs in (0, EPOCHS) for ratio in RATIOS),
     beats((default, 1), ('ToMe', 0)),
-    beats(('LTM, eta 0, k-means, by size', 0), ('ToMe', 0), 0.7),
-    *(beats(('LTM, eta 0, k-means, by size', epochs), ('ToMe', 0)) for epochs in (0, EPOCHS)),
-    beats(('LTM, eta 0, k-means, by size', 0), ('ToMe', 0), 0.3),
+    beats(('LTM, eta 0, k-means', 0), ('ToMe', 0), 0.7),
+    *(beats(('LTM, eta 0, k-means', epochs), ('ToMe', 0)) for epochs in (0, EPOCHS)),
+    beats(('LTM, eta 0, k-means', 0), ('ToMe', 0), 0.3),
     *(beats(('LTM, eta 0', EPOCHS), ('ToMe', 0), ratio) for ratio in RATIOS),
     *(beats(('LTM, eta 0, partition, distilled', EPOCHS), ('ToMe', 0), ratio) for ratio in (0.5, 0.3)),
     dict(text='At ratio 0.5, LTM after 5 epochs is at least as accurate as vanilla', ours=method(default),
@@ -119,9 +115,9 @@ claims = [
     *(beats((label, 0), (default, 0)) for label in ('LTM, eta 0, at once', 'LTM, eta 0, late')),
     *(beats((label, EPOCHS), (default, EPOCHS)) for label in (
         'LTM, eta 1, partition', 'LTM, eta 0, partition, distilled', 'LTM, eta 0, partition, norms learn',
-        'LTM, eta 0, k-means, by size', 'LTM, eta 0, late')),
+        'LTM, eta 0, k-means', 'LTM, eta 0, late')),
     *(beats((label, EPOCHS), ('LTM, eta 0', EPOCHS)) for label in (
-        'LTM, eta 1', 'LTM, instance', 'LTM, eta 0, norms learn', 'LTM, eta 0, distilled', 'LTM, eta 0, no noise')),
+        'LTM, eta 1', 'LTM, instance', 'LTM, eta 0, norms learn', 'LTM, eta 0, distilled')),
     beats(('LTM, eta 0, norms learn', EPOCHS), ('norms learn alone', EPOCHS)),
     *(above(quantity, *pair) for quantity in ('ib_loss', 'ib_bound') for pair in zip(order, order[1:])),
     dict(text="LTM's IB bound falls from layer to layer", quantity='ib_bound', ours=order[-1], theirs=order[-1]),

@@ -12,11 +12,9 @@ from mmengine.config import Config
 from mmltm.errors import UserError
 from mmltm.merging.soft import WINDOWS
 from mmltm.models import TOKEN_MERGERS
-from mmltm.models.mergers import has_block_ratios
+from mmltm.models.mergers import has_block_ratios, merger_type
 
 VANILLA = 'vanilla'
-#: Mergers whose weights are random off the shelf, so that seeds make a difference there.
-RANDOM_AT_FIRST = ('Random', 'SoftMerging')
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ class Cell:
 
 
 def short_hash(value: object) -> str:
-    """12 hexadecimal digits that stand for a value of dicts, lists, numbers and strings."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """12 hexadecimal digits that stand for bytes, or for a value of dicts, lists, numbers and strings."""
+    content = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode()
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def grid(cfg: Config,
@@ -116,22 +114,19 @@ def grid(cfg: Config,
 
 def off_the_shelf(cell: Cell) -> Cell:
     """The cell before training; of seed 0 where nothing is random then."""
-    random = cell.merger is not None and cell.merger['type'] in RANDOM_AT_FIRST
+    random = cell.merger is not None and merger_type(cell.merger).random_init
     return replace(cell, epochs=0, seed=cell.seed if random else 0)
 
 
 def unique(cells: Iterable[Cell]) -> list[Cell]:
     """The cells in their order, each once."""
-    kept: list[Cell] = []
-    for cell in cells:
-        if cell not in kept:
-            kept.append(cell)
-    return kept
+    cells = list(cells)
+    return [cell for place, cell in enumerate(cells) if cell not in cells[:place]]
 
 
 def _mergers_of(name: str, base: dict, ratios: Sequence[float]) -> list:
     """Configs of one type of merger, each with its ratio."""
-    if name == 'SoftMerging':
+    if 'p' in merger_type(dict(type=name)).amounts:
         return [(dict(type=name, p=p), 1 / p) for p in WINDOWS]
     settings = base if base.get('type') == name else dict(type=name)
     if has_block_ratios(dict(type=name, ratio=1.)):

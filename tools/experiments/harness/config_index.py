@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from harness.markdown import table
+from .experiment import description
+from .markdown import table
 
 _INTRO = """# Configs
 
@@ -35,7 +36,7 @@ def config_index(root: Path, metafiles: dict[str, str]) -> str:
 
 def _row(root: Path, model: dict) -> list[str | None]:
     path, known = Path(model['Config']), model['Metadata']
-    title = (root / path).read_text().split('"""')[1].split('\n')[0].removesuffix('.')
+    title = description(root / path).splitlines()[0].removesuffix('.')
     costs = [f'{known[key] / scale:.{digits}f}' if key in known else None
              for key, scale, digits in (('Parameters', 1e6, 2), ('FLOPs', 1e9, 3))]
     link = f'[{path.stem}]({path.relative_to("configs")})'

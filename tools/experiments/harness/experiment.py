@@ -1,5 +1,6 @@
 """An experiment: cells of one config, written down in a file, and the claims that they are to decide."""
 
+import ast
 import itertools
 from pathlib import Path
 from typing import NamedTuple
@@ -81,18 +82,24 @@ def read_experiment(path: Path, checkpoint: str | None = None, configs: Path = P
     for label in said.get('plot', []):
         if all(cell.label != label for cell in cells):
             raise UserError(f'plot names {label!r}, which is no method of the experiment')
-    title = path.read_text().split('"""')[1].splitlines()[0]
-    return Experiment(path.stem, title, [vanilla] if isinstance(vanilla, str) else list(vanilla), cells, claims,
-                      said.get('metric'), tuple(said.get('batch_sizes', (1, 16))), list(said.get('plot', [])))
+    return Experiment(
+        path.stem, description(path).splitlines()[0], [vanilla] if isinstance(vanilla, str) else list(vanilla), cells,
+        claims, said.get('metric'), tuple(said.get('batch_sizes', (1, 16))), list(said.get('plot', [])))
+
+
+def description(path: Path) -> str:
+    """What the docstring of a file says, of an experiment or a config; its name where there is none."""
+    return ast.get_docstring(ast.parse(path.read_text())) or path.stem
 
 
 def config_path(name: str, configs: Path) -> Path:
-    """The one config of a name, without suffix, in whichever folder below ``configs``.
+    """The one config of a name, without suffix, in whichever folder below ``configs``; or of a path.
 
     Raises:
         UserError: There is none or more than one.
     """
-    found = sorted(configs.rglob(f'{name}.py'))
+    path = configs / f'{name}.py'
+    found = [path] if path.is_file() else sorted(configs.rglob(path.name))
     if len(found) != 1:
         raise UserError(f'{len(found)} configs below {configs} are called {name}.py; name one that exists')
     return found[0]

@@ -4,71 +4,23 @@ Methods are compared in one space, the full grid of each stage, to which the tok
 The paper does not say in which space it compares mergers that keep a grid with those that keep none.
 """
 
-import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from statistics import fmean
 
-from mmltm.apis.results import load_results
+import pandas as pd
+
 from mmltm.visualization.figures import new_figure
 from mmltm.visualization.ib_curves import TITLES, Position, plot_over_layers, position
 
 from .cell import VANILLA
-from .plot import MARKERS, add_legend, method_colors, row_name
+from .markdown import number, table
+from .plots import MARKERS, add_legend, method_colors, row_name
+from .results import by_method, load_results
 from .table import make_rows
 
 KEYS = ('ib_loss', 'ib_bound')
 FILE = 'ib_layers.png'
-
-
-class Curve(NamedTuple):
-    """Of one method at one ratio after some epochs.
-
-    Attributes:
-        label (str): The method's name in tables.
-        epochs (int): Of training.
-        seeds (int): Number of cells that the values are means of.
-        values (dict): From one of :data:`KEYS` to the value of each layer, in nats, by its position in the network.
-    """
-    label: str
-    epochs: int
-    seeds: int
-    values: dict[str, dict[Position, float]]
-
-
-class Comparison(NamedTuple):
-    """Methods at one ratio, and vanilla.
-
-    Attributes:
-        title (str): Config and ratio.
-        layers (list): Positions of all layers that any method of the config has, in the order of the network.
-        curves (list[Curve]): Vanilla first.
-    """
-    title: str
-    layers: list[Position]
-    curves: list[Curve]
-
-
-def read_comparisons(out_dir: Path) -> list[Comparison]:
-    """One for each config and ratio of a folder of results that has cells with values in the common space."""
-    groups: dict[tuple, list[dict]] = {}
-    for cell in load_results(out_dir):
-        if cell['status'] == 'done' and common_layers(cell):
-            settings = json.dumps([cell['overrides'], cell['hooks'], cell['merger']], sort_keys=True)
-            key = (cell['config'], cell['ratio'], cell['label'] != VANILLA, cell['label'], cell['epochs'], settings)
-            groups.setdefault(key, []).append(cell)
-    curves: dict[tuple, list[Curve]] = {}
-    for config, ratio, *name in sorted(groups, key=lambda key: (key[0], -(key[1] or 1), *key[2:])):
-        curves.setdefault((config, ratio), []).append(_mean_curve(groups[(config, ratio, *name)]))
-    comparisons = []
-    for (config, ratio), chosen in curves.items():
-        everything = [curve for key, found in curves.items() if key[0] == config for curve in found]
-        layers = sorted({layer for curve in everything for layer in curve.values[KEYS[0]]})
-        if ratio is not None:
-            comparisons.append(Comparison(
-                f'{config}, ratio {ratio:g}', layers, curves.get((config, None), []) + chosen))
-    return comparisons
 
 
 def common_layers(cell: dict) -> dict[str, dict] | None:
@@ -77,20 +29,43 @@ def common_layers(cell: dict) -> dict[str, dict] | None:
     return ib.get('restored') or (ib.get('layers') if cell['merger'] is None else None)
 
 
-def _mean_curve(cells: Sequence[dict]) -> Curve:
-    return Curve(cells[0]['label'], cells[0]['epochs'], len(cells), {key: mean_by_layer(cells, key) for key in KEYS})
-
-
 def mean_by_layer(cells: Sequence[dict], key: str) -> dict[Position, float]:
     """One of :data:`KEYS` by the position of the layer, mean over the seeds of one method."""
-    return {position(name): statistics.fmean(common_layers(cell)[name][key] for cell in cells)
-            for name in common_layers(cells[0])}
+    layers = [common_layers(cell) or {} for cell in cells]
+    return {position(name): fmean(of_cell[name][key] for of_cell in layers) for name in layers[0]}
+
+
+def comparisons(out_dir: Path) -> dict[str, pd.DataFrame]:
+    """Methods at one ratio beside vanilla, for each config and ratio of a folder that has values in the common space.
+
+    Returns:
+        dict: From the title, config and ratio, to a table with a row for each method, vanilla first. Its index has
+        ``label``, ``epochs`` and ``seeds``, and its columns are (one of :data:`KEYS`, number of the layer from 1) for
+        all layers that any method of the config has; NaN where a method has none.
+    """
+    records = []
+    measured = [cell for cell in load_results(out_dir) if cell['status'] == 'done' and common_layers(cell)]
+    for cells in by_method(measured):
+        values = {key: mean_by_layer(cells, key) for key in KEYS}
+        method = {key: cells[0][key] for key in ('config', 'ratio', 'label', 'epochs')}
+        records += [dict(method, merges=method['label'] != VANILLA, seeds=len(cells), key=cells[0]['key'], layer=layer,
+                         **{key: values[key][layer] for key in KEYS}) for layer in values[KEYS[0]]]
+    found = {}
+    for config, rows in pd.DataFrame(records, columns=None if records else ['config']).groupby('config'):
+        numbers = {layer: count for count, layer in enumerate(sorted(set(rows.layer)), 1)}
+        rows = rows.assign(layer=rows.layer.map(numbers))
+        for ratio in sorted(rows.ratio.dropna().unique(), reverse=True):
+            values = rows[rows.ratio.isna() | (rows.ratio == ratio)].pivot(
+                index=['merges', 'label', 'epochs', 'key', 'seeds'], columns='layer', values=list(KEYS))
+            columns = pd.MultiIndex.from_product([KEYS, numbers.values()])
+            found[f'{config}, ratio {ratio:g}'] = values.reindex(columns=columns).droplevel(['merges', 'key'])
+    return found
 
 
 def draw_ib_layers(out_dir: Path, labels: Sequence[str] = ()) -> Path | None:
     """Draw ``ib_layers.png``: a row of panels a comparison, IB loss and IB bound, a line a method.
 
-    A method is the colour that it has in :func:`~harness.plot.draw_pareto`, a number of epochs a marker; the
+    A method is the colour that it has in :func:`~harness.plots.draw_pareto`, a number of epochs a marker; the
     dashed line is vanilla. Layers are numbered from 1.
 
     Args:
@@ -100,32 +75,27 @@ def draw_ib_layers(out_dir: Path, labels: Sequence[str] = ()) -> Path | None:
     Returns:
         Path, optional: Of the picture; None if there is nothing to draw.
     """
-    comparisons = [comparison._replace(curves=_shown(comparison.curves, labels))
-                   for comparison in read_comparisons(out_dir)]
-    comparisons = [comparison for comparison in comparisons
-                   if any(curve.label != VANILLA for curve in comparison.curves)]
-    if not comparisons:
+    shown = {title: values[values.index.isin(labels or values.index.unique('label'), 'label') | (
+        values.index.get_level_values('label') == VANILLA)] for title, values in comparisons(out_dir).items()}
+    shown = {title: values for title, values in shown.items() if set(values.index.unique('label')) - {VANILLA}}
+    if not shown:
         return None
-    colors = method_colors([row for row in make_rows(out_dir) if not labels or row['label'] in labels])
-    epochs = sorted({curve.epochs for comparison in comparisons for curve in comparison.curves})
-    figure = new_figure(11, 3.6 * len(comparisons), dpi=120)
-    for comparison, panels in zip(comparisons, figure.subplots(len(comparisons), len(KEYS), squeeze=False)):
-        numbers = {layer: (number, ) for number, layer in enumerate(comparison.layers, 1)}
-        styles = [dict(colors[curve.label], marker=MARKERS[epochs.index(curve.epochs) % len(MARKERS)], markersize=4)
-                  for curve in comparison.curves]
+    rows = make_rows(out_dir)
+    colors = method_colors(rows[rows.label.isin(labels)] if labels else rows)
+    epochs = sorted({count for values in shown.values() for count in values.index.unique('epochs')})
+    figure = new_figure(11, 3.6 * len(shown), dpi=120)
+    for (title, values), panels in zip(shown.items(), figure.subplots(len(shown), len(KEYS), squeeze=False)):
+        styles = [dict(colors[label], marker=MARKERS[epochs.index(count) % len(MARKERS)], markersize=4)
+                  for label, count, _ in values.index]
         for key, axes in zip(KEYS, panels):
-            curves = {row_name(curve._asdict()): {numbers[layer]: value for layer, value in curve.values[key].items()}
-                      for curve in comparison.curves}
+            curves = {row_name(label, count): {(layer, ): value for layer, value in curve.dropna().items()}
+                      for (label, count, _), curve in values[key].iterrows()}
             plot_over_layers(axes, curves, key, styles)
-        panels[0].set_title(comparison.title, fontsize='medium', loc='left')
+        panels[0].set_title(title, fontsize='medium', loc='left')
     add_legend(figure)
     path = Path(out_dir) / FILE
     figure.savefig(path)
     return path
-
-
-def _shown(curves: Sequence[Curve], labels: Sequence[str]) -> list[Curve]:
-    return [curve for curve in curves if not labels or curve.label in (VANILLA, *labels)]
 
 
 def ib_layers_table(out_dir: Path) -> str:
@@ -134,20 +104,15 @@ def ib_layers_table(out_dir: Path) -> str:
     Args:
         out_dir (Path): Folder of results.
     """
-    tables = [_table(comparison, key) for comparison in read_comparisons(out_dir) for key in KEYS]
-    notes = ['Tokens of all methods are brought back to the full grid of their stage. Mean: over the layers that all '
-             'methods of the table have; a layer that merges nothing is left out.'] if tables else []
-    return '\n\n'.join([*tables, *notes])
-
-
-def _table(comparison: Comparison, key: str) -> str:
-    common = [layer for layer in comparison.layers if all(layer in curve.values[key] for curve in comparison.curves)]
-    numbers = [str(number) for number in range(1, len(comparison.layers) + 1)]
-    rows = [['method', 'epochs', 'seeds', *numbers, 'mean'], ['---'] + ['---:'] * (len(numbers) + 3)]
-    for curve in comparison.curves:
-        values = curve.values[key]
-        cells = [f'{values[layer]:.4f}' if layer in values else '' for layer in comparison.layers]
-        mean = f'{statistics.fmean(values[layer] for layer in common):.4f}' if common else ''
-        rows.append([curve.label, str(curve.epochs), str(curve.seeds), *cells, mean])
-    lines = [f'| {" | ".join(row)} |' for row in rows]
-    return '\n'.join([f'**{comparison.title}: {TITLES[key]}, by layer**', '', *lines])
+    parts = []
+    for title, values in comparisons(out_dir).items():
+        for key in KEYS:
+            means = values[key].dropna(axis='columns').mean(axis='columns')
+            rows = [[*method, *(number(value, 4) for value in (*curve, mean))]
+                    for (method, curve), mean in zip(values[key].iterrows(), means)]
+            header = ['method', 'epochs', 'seeds', *values[key], 'mean']
+            parts += [f'**{title}: {TITLES[key]}, by layer**', table(header, rows, align='lr')]
+    if parts:
+        parts.append('Tokens of all methods are brought back to the full grid of their stage. Mean: over the layers '
+                     'that all methods of the table have; a layer that merges nothing is left out.')
+    return '\n\n'.join(parts)

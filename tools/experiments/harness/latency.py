@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from mmengine.model import BaseModel
 from mmengine.runner import Runner, find_latest_checkpoint
@@ -10,25 +9,20 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from mmltm.apis.env_info import setting
 from mmltm.apis.profiling import network_call, time_interleaved
-from mmltm.apis.results import FOLDERS, load_result, save_result
+from mmltm.apis.results import env_info, load_result, save_result
 from mmltm.errors import UserError
 from mmltm.models.builder import load_model
 
-from .cell import Cell
-from .cell_config import cell_config
 from .measures import input_batches
-from .run_cell import work_dir_of
-from .run_cells import result_path
+from .resolve import ResolvedCell
+from .results import FOLDERS
 
 #: Different batches that rounds take in turn: the time of mergers with thresholds differs from image to image.
 BATCHES = 4
 
 
-def measure_latency(cells: Sequence[Cell],
-                    out_dir: Path,
-                    data_root: str | None = None,
+def measure_latency(cells: Sequence[ResolvedCell],
                     batch_sizes: Sequence[int] = (1, 16),
                     rounds: int = 20,
                     warmup: int = 3) -> None:
@@ -38,9 +32,7 @@ def measure_latency(cells: Sequence[Cell],
     whose file is there and is of the same models, batch sizes, rounds, machine and threads.
 
     Args:
-        cells (Sequence[Cell]): With results; a vanilla one for every config.
-        out_dir (Path): Folder of results.
-        data_root (str, optional): Folder that every data set shall read from.
+        cells (Sequence[ResolvedCell]): With results; a vanilla one for every config.
         batch_sizes (Sequence[int]): Images of a batch. Defaults to 1 and 16.
         rounds (int): That count. Defaults to 20.
         warmup (int): Rounds before. Defaults to 3.
@@ -49,29 +41,33 @@ def measure_latency(cells: Sequence[Cell],
         UserError: A config has no vanilla cell, or weights of a cell are gone.
     """
     console = Console()
-    for config, of_config in itertools.groupby(sorted(cells, key=lambda cell: cell.config), lambda cell: cell.config):
-        groups = _groups(list(of_config), out_dir)
-        if groups[0][0].merger is not None:
+
+    def config_of(resolved: ResolvedCell) -> str:
+        return resolved.cell.config
+
+    for config, of_config in itertools.groupby(sorted(cells, key=config_of), config_of):
+        groups = _groups(list(of_config))
+        vanilla = groups[0][0]
+        if vanilla.cell.merger is not None:
             raise UserError(f'no vanilla cell of {config}, with which the others could be compared')
         result = dict(
-            kind='latency', config=groups[0][0].config_name, rounds=rounds, batch_sizes=list(batch_sizes),
-            setting=setting(), models=[dict(cells=[cell.key for cell in group]) for group in groups])
-        path = Path(out_dir) / FOLDERS['latency'] / f'{result["config"]}.json'
+            kind='latency', config=vanilla.cell.config_name, rounds=rounds, batch_sizes=list(batch_sizes),
+            setting=env_info(), models=[dict(cells=[cell.key for cell in group]) for group in groups])
+        path = vanilla.out_dir / FOLDERS['latency'] / f'{result["config"]}.json'
         if path.is_file() and _signature(load_result(path)) == _signature(result):
             console.print(f'latency of {result["config"]}: taken from {path.name}', highlight=False)
             continue
-        models = [_load(min(group, key=lambda cell: cell.epochs), out_dir, data_root) for group in groups]
-        _time(models, Runner.build_dataloader(cell_config(groups[0][0], data_root).test_dataloader, seed=0), result,
-              rounds, warmup, console)
+        models = [_load(min(group, key=lambda resolved: resolved.cell.epochs)) for group in groups]
+        _time(models, Runner.build_dataloader(vanilla.cfg.test_dataloader, seed=0), result, rounds, warmup, console)
         save_result(path, result)
 
 
-def _groups(cells: list[Cell], out_dir: Path) -> list[list[Cell]]:
+def _groups(cells: list[ResolvedCell]) -> list[list[ResolvedCell]]:
     """Cells whose models cost the same together, the vanilla ones first."""
-    groups: dict[tuple[str, float], list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.merger is not None):
-        result = load_result(result_path(cell, out_dir))
-        groups.setdefault((result['digest']['model'], round(result['gmacs'], 9)), []).append(cell)
+    groups: dict[tuple[str, float], list[ResolvedCell]] = {}
+    for resolved in sorted(cells, key=lambda resolved: resolved.cell.merger is not None):
+        result = load_result(resolved.result_path)
+        groups.setdefault((result['digest']['model'], round(result['gmacs'], 9)), []).append(resolved)
     return list(groups.values())
 
 
@@ -81,15 +77,13 @@ def _signature(result: dict) -> tuple:
     return result['rounds'], result['batch_sizes'], machine, [model['cells'] for model in result['models']]
 
 
-def _load(cell: Cell, out_dir: Path, data_root: str | None) -> BaseModel:
-    checkpoint = cell.checkpoint
-    if cell.epochs:
-        work_dir = work_dir_of(cell, out_dir)
-        if not (work_dir / 'last_checkpoint').is_file():
-            raise UserError(f'the weights of {cell.key} are gone from {work_dir}, so its latency cannot be measured: '
-                            'remove its result to train it again')
-        checkpoint = find_latest_checkpoint(str(work_dir))
-    return load_model(cell_config(cell, data_root), checkpoint)
+def _load(resolved: ResolvedCell) -> BaseModel:
+    if not resolved.cell.epochs:
+        return load_model(resolved.cfg, resolved.cell.checkpoint)
+    if not (resolved.work_dir / 'last_checkpoint').is_file():
+        raise UserError(f'the weights of {resolved.key} are gone from {resolved.work_dir}, so its latency cannot be '
+                        'measured: remove its result to train it again')
+    return load_model(resolved.cfg, find_latest_checkpoint(str(resolved.work_dir)))
 
 
 def _time(models: list[BaseModel], loader, result: dict, rounds: int, warmup: int, console: Console) -> None:

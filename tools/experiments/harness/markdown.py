@@ -1,5 +1,6 @@
 """Markdown tables, and blocks of a page that are filled in from results."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -7,27 +8,30 @@ _BLOCK = re.compile(
     r'(?P<start><!-- results:(?P<name>[\w/.-]+) -->\n).*?(?P<end><!-- /results:(?P=name) -->)', re.DOTALL)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], common: Sequence[str] = ()) -> str:
+def table(header: Sequence[object], rows: Iterable[Sequence[object]], common: Sequence[str] = (),
+          align: str = 'l') -> str:
     """A table, None as an empty cell.
 
     Args:
-        header (Sequence[str]): Headings of the columns.
+        header (Sequence): Headings of the columns.
         rows (Iterable[Sequence]): A value a column.
         common (Sequence[str]): Headings of columns that, where they hold the same in all rows, are said once, in a
             line above the table. Defaults to none.
+        align (str): 'l' or 'r' for every column; the last one stands for all that follow. Defaults to 'l'.
     """
-    def line(cells):
-        return '| ' + ' | '.join('' if cell is None else str(cell) for cell in cells) + ' |'
-
-    rows = [list(row) for row in rows]
-    alike = [index for index, name in enumerate(header) if name in common and len({row[index] for row in rows}) == 1]
-
-    def rest(cells):
-        return [cell for index, cell in enumerate(cells) if index not in alike]
-
-    said = ', '.join(f'{header[index]} {rows[0][index]}' for index in alike)
-    lines: list[str] = [line(rest(header)), line(['---'] * len(rest(header))), *(line(rest(row)) for row in rows)]
+    columns = list(zip(header, align.ljust(len(header), align[-1]), *rows))
+    alike = [column for column in columns if column[0] in common and len(set(column[2:])) == 1]
+    rest = [(name, dict(l='---', r='---:')[side], *cells) for name, side, *cells in columns
+            if (name, side, *cells) not in alike]
+    lines = ['| ' + ' | '.join('' if cell is None else str(cell) for cell in line) + ' |' for line in zip(*rest)]
+    said = ', '.join(f'{column[0]} {column[2]}' for column in alike)
     return '\n'.join([f'{said[0].upper()}{said[1:]}:', '', *lines] if said else lines)
+
+
+def number(value: float | None, digits: int, sign: str = '', error: float | None = None) -> str:
+    """A number with so many decimals and, after ±, its error; neither where it is None or NaN."""
+    text = '' if value is None or math.isnan(value) else f'{value:{sign}.{digits}f}'
+    return text if error is None or math.isnan(error) else f'{text} ± {error:.{digits}f}'
 
 
 def fill(text: str, render: Callable[[str], str]) -> str:

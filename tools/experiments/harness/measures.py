@@ -1,8 +1,10 @@
-"""What is measured of a model beside its metrics: operations, memory, information bottleneck."""
+"""What is measured of a model beside its metrics: operations, memory, information bottleneck, images it gets right."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -10,10 +12,34 @@ from torch.utils.data import DataLoader
 from mmltm.apis.profiling import count_macs, network_call, peak_bytes
 from mmltm.errors import UserError, summary
 from mmltm.evaluation import IBMetric, measure_together
-from mmltm.merging.sequences import SequenceMerger
+from mmltm.merging.trace import mergers_of
 
 #: Images over which operations are averaged: those of mergers with thresholds differ from image to image.
 MAC_IMAGES = 8
+
+
+class CorrectImages(BaseMetric):
+    """Keeps, beside other metrics, whether the class predicted for each image is one of its labels.
+
+    Attributes:
+        correct (str, optional): After an evaluation "0" or "1" for each image, in the order of the data set.
+    """
+    default_prefix = 'correct'
+    correct: str | None = None
+
+    def process(self, data_batch: Any, data_samples: list[dict]) -> None:
+        """Compares the predictions of a batch with its labels."""
+        self.results += [bool(torch.isin(sample['pred_label'], sample['gt_label']).all()) for sample in data_samples]
+
+    def compute_metrics(self, results: list[bool]) -> dict[str, float]:
+        """Adds no number to those of other metrics."""
+        self.correct = ''.join('01'[right] for right in results)
+        return {}
+
+
+def spread_evenly(count: int, size: int) -> list[int]:
+    """``count`` indices into a data set of ``size`` images, from all over it."""
+    return [index * size // count for index in range(count)]
 
 
 def input_batches(loader: DataLoader, model: BaseModel, batch_size: int, count: int) -> list[Tensor]:
@@ -25,10 +51,9 @@ def input_batches(loader: DataLoader, model: BaseModel, batch_size: int, count: 
         batch_size (int): B.
         count (int): Number of batches.
     """
-    size, wanted = len(loader.dataset), batch_size * count
-    indices = [index * size // wanted for index in range(wanted)]
+    indices = spread_evenly(batch_size * count, len(loader.dataset))
     batches = []
-    for start in range(0, wanted, batch_size):
+    for start in range(0, len(indices), batch_size):
         samples = [loader.dataset[index] for index in indices[start:start + batch_size]]
         batches.append(model.data_preprocessor(loader.collate_fn(samples), False)['inputs'])
     return batches
@@ -63,7 +88,7 @@ def bottleneck(model: BaseModel, loader: DataLoader, tick: Callable[[], None] | 
         ``error``, one line, where the model's layers cannot be measured.
     """
     metrics = dict(layers=IBMetric(), restored=IBMetric(restored=True))
-    if any(isinstance(module, SequenceMerger) for module in model.modules()):
+    if not all(merger.keeps_grid for merger in mergers_of(model).values()):
         del metrics['layers']  # merged tokens of different images mean different things
     for metric in metrics.values():
         metric.dataset_meta = loader.dataset.metainfo

@@ -8,20 +8,22 @@ measured here. What the paper says of a model stands apart, under ``Reported By 
 import re
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
-from harness.names import family, model_name
-from harness.paper import Paper
-from harness.table import make_rows
-from mmltm.apis.benchmarking import VANILLA
 from mmltm.apis.results import load_result
+
+from .cell import VANILLA
+from .costs import Paper
+from .metrics import TOP1
+from .names import FAMILIES, family
+from .table import make_rows
 
 _PAPER = dict(URL='https://arxiv.org/abs/2407.15219',
               Title='Efficient Visual Transformer by Learnable Token Merging')
-_NAMES = dict(mobilevit='MobileViT', efficientvit='EfficientViT', vit='ViT', swin='Swin')
 _TASKS = dict(mask_rcnn=('Object Detection', 'Instance Segmentation'), ssdlite=('Object Detection', ))
 _DATA = dict(in1k='ImageNet-1k', imagenette128='Imagenette', custom='Custom', mini='Mini COCO')
-_METRICS = {'accuracy/top1': 'Top 1 Accuracy', 'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
+_METRICS = {TOP1: 'Top 1 Accuracy', 'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
 _HEADER = '# Written by tools/experiments/render.py from configs/ and results/: do not edit.\n'
 
 
@@ -33,13 +35,15 @@ def metafiles(root: Path) -> dict[str, str]:
     """
     rows = macs_rows(root / 'results')
     paper = Paper(root / 'results' / 'paper.json')
-    scores = [row for folder in sorted((root / 'results').iterdir()) if folder.is_dir() for row in make_rows(folder)]
-    models: dict[str, list[dict]] = {name: [] for name in _NAMES}
+    scores = [row for folder in sorted((root / 'results').iterdir()) if folder.is_dir()
+              for row in make_rows(folder).to_dict('records')]
+    models: dict[str, list[dict]] = {name: [] for name in FAMILIES.values()}
     for path in config_files(root / 'configs'):
-        models[family(path.stem)].append(
+        models.setdefault(family(path.stem), []).append(
             _model(path.stem, str(path.relative_to(root)), rows, scores, paper))
-    files = {f'configs/metafile_{name}.yml': _HEADER + _dump(dict(Collections=[_collection(name)], Models=entries))
-             for name, entries in models.items()}
+    files = {
+        f'configs/metafile_{name.lower()}.yml': _HEADER + _dump(dict(Collections=[_collection(name)], Models=entries))
+        for name, entries in models.items()}
     return {'model-index.yml': _HEADER + _dump(dict(Import=list(files))), **files}
 
 
@@ -62,8 +66,8 @@ def _dump(content: dict) -> str:
 
 def _collection(name: str) -> dict:
     return dict(
-        Name=f'LTM-{_NAMES[name]}', Metadata={'Architecture': [_NAMES[name], 'Learnable Token Merging']},
-        Paper=_PAPER, README='README.md')
+        Name=f'LTM-{name}', Metadata={'Architecture': [name, 'Learnable Token Merging']}, Paper=_PAPER,
+        README='README.md')
 
 
 def _model(config: str, path: str, rows: list[dict], scores: list[dict], paper: Paper) -> dict:
@@ -75,7 +79,7 @@ def _model(config: str, path: str, rows: list[dict], scores: list[dict], paper: 
     if row is not None:
         metadata.update({'FLOPs': round(row['gmacs'] * 1e9), 'Parameters': round(row['parameters_m'] * 1e6),
                          'Input Size': '{} x {}'.format(*row['shape'])})
-    model = {'Name': config, 'In Collection': f'LTM-{_NAMES[family(config)]}', 'Config': path,
+    model = {'Name': config, 'In Collection': f'LTM-{family(config)}', 'Config': path,
              'Metadata': metadata, 'Results': [dict(Task=task, Dataset=data, Metrics=metrics) for task in tasks]}
     reported = row and _reported(config, row, paper)
     if reported:
@@ -96,7 +100,7 @@ def _cost(config: str, rows: list[dict]) -> dict | None:
 def _metrics(config: str, ratio: float | None, scores: list[dict]) -> dict | None:
     """What the longest training of a config's LTM model, as the config has it, was measured to reach."""
     rows = [row for row in scores if row['config'] == config and row['label'] == 'LTM' and row['ratio'] == ratio
-            and row['epochs'] and not row['overrides'] and row.get('value') is not None]
+            and row['epochs'] and not row['overrides'] and pd.notna(row['value'])]
     if not rows:
         return None
     best = max(rows, key=lambda row: row['epochs'])
@@ -106,7 +110,7 @@ def _metrics(config: str, ratio: float | None, scores: list[dict]) -> dict | Non
 def _reported(config: str, row: dict, paper: Paper) -> dict:
     found = {}
     for field, name in (('gmacs', 'GFLOPs'), ('macs_ratio', 'FLOPs, quotient to vanilla')):
-        entry = paper.find(model_name(config), row['shape'], row['ratio'], field)
+        entry = paper.find(dict(row, config=config), field)
         if entry is not None:
             found[name] = dict(Value=entry[field], **({'Table': entry['table']} if entry['table'] else {}))
     return found

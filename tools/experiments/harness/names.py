@@ -2,9 +2,11 @@
 
 import re
 
-_MODEL = re.compile(r'(effvit|efficientvit|mobilevit|swin|vit)_([a-z]+\d?)(?:_p(\d+))?(?:_r(\d+))?')
-_FAMILIES = dict(effvit='EfficientViT', efficientvit='EfficientViT', mobilevit='MobileViT', swin='Swin', vit='ViT')
+_CONFIG = re.compile(r'(?:(?P<detector>mask_rcnn|ssdlite)_)?(?:ltm_)?(?P<family>[a-z0-9]+)_(?P<size>[a-z]+\d?)'
+                     r'(?:_p(?P<patch>\d+))?')
 _DETECTORS = dict(mask_rcnn='Mask R-CNN', ssdlite='SSDLite')
+#: Display names of families, by what names of configs call them.
+FAMILIES = dict(mobilevit='MobileViT', efficientvit='EfficientViT', effvit='EfficientViT', vit='ViT', swin='Swin')
 
 
 def model_name(config: str) -> str:
@@ -13,21 +15,15 @@ def model_name(config: str) -> str:
     Args:
         config (str): File name without suffix. One that does not follow this repository's pattern stays as it is.
     """
-    match = _MODEL.search(config)
-    if match is None:
+    match = _CONFIG.match(config)
+    if match is None or match['family'] not in FAMILIES:
         return config
-    family, size, patch, _ = match.groups()
-    words = [name for prefix, name in _DETECTORS.items() if config.startswith(prefix)]
-    return ' '.join([*words, f'{_FAMILIES[family]}-{size.upper()}{f"/{patch}" if patch else ""}'])
+    patch = f'/{match["patch"]}' if match['patch'] else ''
+    return f'{_DETECTORS.get(match["detector"], "")} {family(config)}-{match["size"].upper()}{patch}'.strip()
 
 
 def family(config: str) -> str:
-    """Family of the backbone, in lower case: 'mobilevit', 'efficientvit', 'vit' or 'swin'.
-
-    Raises:
-        ValueError: The name does not follow this repository's pattern.
-    """
-    match = _MODEL.search(config)
-    if match is None:
-        raise ValueError(f'no family in the name of config {config!r}')
-    return _FAMILIES[match.group(1)].lower()
+    """Display name of the family of a config's backbone; of an unknown one what the config calls it."""
+    match = _CONFIG.match(config)
+    word = match['family'] if match else config
+    return FAMILIES.get(word, word)

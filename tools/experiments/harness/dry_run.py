@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -11,19 +12,21 @@ from mmltm.models.builder import build_model
 from mmltm.models.checkpoints import check_tested, read_checkpoint
 from mmltm.models.merging_modules import learnable_parameters
 
-from .cell import Cell, off_the_shelf, unique
-from .cell_config import cell_config, tunes_masks
+from .cell import Cell, off_the_shelf
+from .resolve import ResolvedCell, resolve
 
 _SILENT = logging.Logger('silent', logging.CRITICAL)
 
 
-def check_cells(cells: Sequence[Cell], data_root: str | None = None) -> tuple[list[Cell], dict[str, str]]:
-    """The cells that make sense, and of these the ones that cannot be.
+def dry_run(cells: Sequence[Cell], out_dir: Path = Path(),
+            data_root: str | None = None) -> tuple[list[ResolvedCell], dict[str, str]]:
+    """The cells that make sense, resolved, and of these the ones that cannot be.
 
     A cell that would train what cannot learn, masks of a merger that has none, becomes the one off the shelf.
 
     Args:
         cells (Sequence[Cell]): Of one or several configs.
+        out_dir (Path): Folder of results.
         data_root (str, optional): Folder that every data set shall read from.
 
     Returns:
@@ -32,28 +35,27 @@ def check_cells(cells: Sequence[Cell], data_root: str | None = None) -> tuple[li
     Raises:
         UserError: Two different cells have the same key; or data, a checkpoint or anything else is missing or wrong.
     """
-    models, data, kept, impossible = {}, set(), [], {}
+    models: dict[str, tuple[bool, str | None]] = {}
+    data: set[tuple] = set()
+    kept: dict[str, ResolvedCell] = {}
+    impossible: dict[str, str] = {}
     for cell in cells:
-        cfg = cell_config(cell, data_root)
+        resolved = resolve(cell, out_dir, data_root)
         splits = ('train', 'test') if cell.epochs else ('test', )
         if (cell.config, splits) not in data:
-            check_config(cfg, splits)
+            check_config(resolved.cfg, splits)
             data.add((cell.config, splits))
-        state = repr((cfg.model, cell.checkpoint))
+        state = repr((resolved.cfg.model, cell.checkpoint))
         if state not in models:
-            models[state] = _try_model(cfg, cell.checkpoint)
+            models[state] = _try_model(resolved.cfg, cell.checkpoint)
         learns, reason = models[state]
-        if cell.epochs and tunes_masks(cfg) and not (learns or reason):
-            cell = off_the_shelf(cell)
-        kept.append(cell)
+        if cell.epochs and resolved.tunes_masks and not (learns or reason):
+            resolved = resolve(off_the_shelf(cell), out_dir, data_root)
+        if kept.setdefault(resolved.key, resolved).cell != resolved.cell:
+            raise UserError(f'two cells are named {resolved.key}: give them different labels')
         if reason:
-            impossible[cell.key] = reason
-    kept = unique(kept)
-    keys = [cell.key for cell in kept]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise UserError(f'two cells are named {twice}: give them different labels')
-    return kept, impossible
+            impossible[resolved.key] = reason
+    return list(kept.values()), impossible
 
 
 def _try_model(cfg: Config, checkpoint: str | None) -> tuple[bool, str | None]:
