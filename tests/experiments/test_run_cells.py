@@ -1,6 +1,7 @@
 """Cells through mmengine's Runner: their results, what is kept, what goes on, and what fails."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -63,8 +64,8 @@ def test_results(out, folder):
         assert result['peak_memory']['batch_size'] == 2 and result['peak_memory']['bytes'] > 1e5
         assert result['ib'] is None and result['wall_time_s'] > 0 and result['setting']['torch'] == torch.__version__
     vanilla, ltm = results['vanilla', 0], results['LTM', 2]
-    logits = [value for key, value in final_state(out, ltm).items() if key.endswith('.logits')]
-    assert ltm['learnt'] == sum(value.numel() for value in logits) == ltm['params'] - vanilla['params']
+    masks = [value for key, value in final_state(out, ltm).items() if re.search(r'mergers.*\.(logits|step_\w+)$', key)]
+    assert ltm['learnt'] == sum(value.numel() for value in masks) == ltm['params'] - vanilla['params']
     assert ltm['gmacs'] == results['LTM', 0]['gmacs'] < vanilla['gmacs']
     assert all(entry['loss'] > 0 for entry in ltm['history'])
     assert str(folder) not in json.dumps(list(results.values()))
