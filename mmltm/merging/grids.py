@@ -7,6 +7,7 @@ grids. Everything here is pure geometry: nothing is learnt.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from torch import Tensor
 
 Grid = tuple[int, int]
 
-ROUNDINGS = ('nearest', 'area', 'ceil')
+ROUNDINGS = ('area', 'nearest', 'ceil')
+#: What the share of a merge, or the product of several, may be off for the sake of whole sides.
+TOLERANCE = 0.05
 
 
 def check_ratios(ratio: float | Sequence[float], depth: int) -> list[float]:
@@ -34,63 +37,108 @@ def check_ratios(ratio: float | Sequence[float], depth: int) -> list[float]:
     return [float(value) for value in ratios]
 
 
-def shrink_grid(grid: Grid, ratio: float, rounding: str = 'nearest') -> Grid:
-    """The grid that keeps about ``ratio`` of the cells of ``grid``, both sides scaled by sqrt(ratio).
+def shrink_grid(grid: Grid, ratio: float, rounding: str) -> Grid:
+    """The grid whose sides are those of ``grid`` times sqrt(ratio), rounded to the 'nearest' integer or up, 'ceil'."""
+    # The tolerance keeps 7 * sqrt(1.0) from becoming 8 under ceil.
+    sides = [max(1.0, side * math.sqrt(ratio)) for side in grid]
+    height, width = (math.ceil(side - 1e-9) if rounding == 'ceil' else math.floor(side + 0.5) for side in sides)
+    return height, width
 
-    Args:
-        grid (tuple): Height and width.
-        ratio (float): Share of cells to keep, in (0, 1].
-        rounding (str): 'nearest' rounds each side to the nearest integer; 'area' picks, of the grids next to
-            the exact one, that with the nearest number of cells, so it need not be square; 'ceil' rounds up
-            (the paper's form, which stalls on small grids). Defaults to 'nearest'.
+
+@lru_cache(maxsize=None)
+def _nearest_grid(window: Grid, grid: Grid, ratio: float, wanted: float) -> Grid:
+    """Of all grids that fit into ``grid``, the one nearest to a share of it and to ``wanted`` tokens, both weighed alike.
+
+    Those that are off by no more than :data:`TOLERANCE` in either come first, and of equally near ones those shaped as
+    ``window``.
+    """
+
+    def cost(new: Grid) -> tuple[bool, float]:
+        tokens = math.prod(new)
+        share = abs(tokens / math.prod(grid) - ratio) / TOLERANCE
+        total = abs(tokens / wanted - 1) / TOLERANCE
+        return max(share, total) > 1, share**2 + total**2 + 2 * _elongation(new, window)**2
+
+    return min(_smaller_grids(grid), key=cost)
+
+
+def _smaller_grids(grid: Grid) -> list[Grid]:
+    return list(product(range(1, grid[0] + 1), range(1, grid[1] + 1)))
+
+
+def _elongation(grid: Grid, window: Grid) -> float:
+    """0 for a grid that is shaped as the window, more the longer or wider it is."""
+    return abs(math.log(grid[0] * window[1] / (grid[1] * window[0])))
+
+
+def check_rounding(rounding: str) -> None:
+    """Refuse what is none of :data:`ROUNDINGS`.
+
+    Raises:
+        ValueError: If so.
     """
     if rounding not in ROUNDINGS:
         raise ValueError(f'rounding must be one of {ROUNDINGS}, got {rounding!r}')
-    # The tolerance keeps 7 * sqrt(1.0) from becoming 8 under ceil.
-    sides = [max(1.0, side * math.sqrt(ratio)) for side in grid]
-    if rounding == 'ceil':
-        return tuple(math.ceil(side - 1e-9) for side in sides)
-    if rounding == 'nearest':
-        return tuple(math.floor(side + 0.5) for side in sides)
-    wanted = ratio * grid[0] * grid[1]
-    candidates = product(*({math.floor(side), math.ceil(side - 1e-9)} for side in sides))
-    return min(candidates, key=lambda g: (abs(g[0] * g[1] - wanted), abs(g[0] - g[1]), g))
 
 
-def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'nearest') -> list[Grid]:
+def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area') -> list[Grid]:
     """Grids of a window before and after each of ``len(ratios)`` consecutive merges.
 
-    Every grid is rounded from the exact product of the ratios so far, so rounding errors do not add up
-    ('ceil' rounds the grid at hand instead, as the paper does).
+    A ratio of 1 leaves a grid alone, and no ratio changes the grids before its own.
+
+    Args:
+        window (tuple): Height and width.
+        ratios (Sequence[float]): Share of its own tokens that each merge keeps, in (0, 1].
+        rounding (str): 'area' chooses sides such that a merge keeps its ratio within 0.05, and with the merges before it
+            the product of their ratios within 5%. Where no whole sides do both, because few tokens are left or a ratio
+            is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this one took.
+            'nearest' rounds both sides of what the product leaves of the window to the nearest integer; 'ceil' rounds
+            up what the ratio leaves of the grid at hand, as the paper does, and stalls on small grids. Defaults to
+            'area'.
 
     Returns:
         list[tuple]: ``len(ratios) + 1`` grids, never growing, the first of them ``window``.
     """
-    grids, kept = [tuple(window)], 1.0
+    check_rounding(rounding)
+    first, kept = tuple(window), 1.0
+    grids = [first]
     for ratio in ratios:
         kept *= ratio
-        if rounding == 'ceil':
-            grid = shrink_grid(grids[-1], ratio, rounding)
+        before = grids[-1]
+        if ratio == 1:
+            grid = before
+        elif rounding == 'area':
+            grid = _nearest_grid(first, before, ratio, max(1.0, kept * math.prod(first)))
+        elif rounding == 'ceil':
+            grid = shrink_grid(before, ratio, rounding)
         else:
-            grid = shrink_grid(grids[0], kept, rounding)
-        grids.append(tuple(min(new, old) for new, old in zip(grid, grids[-1])))
+            grid = shrink_grid(first, kept, rounding)
+        grids.append((min(grid[0], before[0]), min(grid[1], before[1])))
     return grids
 
 
 def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area') -> list[Grid]:
     """Grids that ``len(ratios)`` merges, each of the whole window, leave of it.
 
-    With 'area' what rounding took or left is made good by the next merges, so that the mean kept share is the ratios'
-    mean: 7 x 7 at 0.7 becomes now 6 x 6 and now 6 x 5.
+    With 'area' every merge keeps its ratio within 0.05, or as nearly as whole sides allow. Of the grids that do, each
+    merge takes the one that makes good what the merges before it took or left, so that the mean over n merges is off by
+    no more than 0.05 / n where there are grids on either side of the ratio, and else no more than the nearest grid is.
+    Grids that keep as many tokens take turns: 7 x 7 at 0.7 becomes now 5 x 7 and now 7 x 5.
     """
-    grids, tokens, owed = [], window[0] * window[1], 0.0
+    check_rounding(rounding)
+    first, tokens, owed = tuple(window), math.prod(window), 0.0
+    grids: list[Grid] = []
     for ratio in ratios:
         if rounding != 'area' or ratio == 1:
-            grids.append(shrink_grid(window, ratio, rounding))
+            grids.append(shrink_grid(first, ratio, rounding))
             continue
         owed += ratio * tokens
-        grids.append(shrink_grid(window, min(1.0, max(0.0, owed / tokens)), rounding))
-        owed -= grids[-1][0] * grids[-1][1]
+        off = {grid: abs(math.prod(grid) / tokens - ratio) for grid in _smaller_grids(first)}
+        least = max(TOLERANCE, min(off.values()))
+        near = [grid for grid in off if off[grid] <= least]
+        grids.append(min(near, key=lambda grid: (
+            round(abs(owed - math.prod(grid)), 6), round(_elongation(grid, first), 6), grids.count(grid))))
+        owed -= math.prod(grids[-1])
     return grids
 
 
@@ -101,24 +149,17 @@ def share_for_mean(window: Grid, mean: float, depth: int, rounding: str = 'area'
         window (tuple): Height and width of the first block's window.
         mean (float): Wanted mean, over the blocks, of the share of the window that :func:`window_schedule` leaves.
         depth (int): Number of blocks; the last of them merges nothing.
-        rounding (str): See :func:`shrink_grid`. Defaults to 'area'.
+        rounding (str): See :func:`window_schedule`. Defaults to 'area'.
 
     Returns:
-        float: The share for which the mean of the rounded grids comes nearest to ``mean``.
+        float: Of 1,000 shares, the largest for which the mean of the rounded grids comes nearest to ``mean``.
     """
 
     def error(share: float) -> float:
         grids = window_schedule(window, [share] * (depth - 1) + [1.0], rounding)[1:]
-        return sum(h * w for h, w in grids) / (depth * window[0] * window[1]) - mean
+        return abs(sum(h * w for h, w in grids) / (depth * window[0] * window[1]) - mean)
 
-    low, high = 1e-6, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        if error(middle) < 0:
-            low = middle
-        else:
-            high = middle
-    return min(high, low, key=lambda share: abs(error(share)))
+    return min((step / 1000 for step in range(1000, 0, -1)), key=error)
 
 
 class AxisTile(NamedTuple):
