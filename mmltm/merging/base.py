@@ -176,7 +176,7 @@ def _window_pairs(config: dict, host: Host, progressive: bool) -> list[tuple[Gri
     """Base window before and after every block's merge, and the block's ratio; takes its settings off the config."""
     ratios = check_ratios(config.pop('ratio'), sum(host.depths))
     window = window_sides(config.pop('window', 7))
-    rounding = config.pop('rounding', 'nearest' if progressive else 'area')
+    rounding = config.pop('rounding', 'area')
     if not progressive:
         return [(window, target, ratio)
                 for target, ratio in zip(separate_schedule(window, ratios, rounding), ratios)]

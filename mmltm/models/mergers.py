@@ -74,8 +74,8 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
         merger (dict, optional): Config of the merger: ``type``, how many tokens are kept (``ratio``: float, or one
             value for each block of all stages; ToMe, ToFu and EViT may take ``r`` instead, the number of tokens that
             every block takes away; SoftMerging takes ``p``), ``window`` (side of the base window, or a pair; defaults
-            to 7), ``rounding`` (defaults to 'nearest', or, if not progressive, to 'area'), and what else the type
-            takes. None means no merging.
+            to 7), ``rounding`` (of its sides, see :func:`~mmltm.merging.grids.window_schedule`; defaults to 'area'),
+            and what else the type takes. None means no merging.
         host (Host): What the backbone offers.
 
     Raises:

@@ -44,9 +44,8 @@ class LTMVisionTransformer(VisionTransformer):
         ratio (float or Sequence[float], optional): Mean share of patch tokens over the blocks, in (0, 1]; or
             for each block the share of its own tokens that it keeps (the last of these has no effect). Short
             for ``merger=dict(type='LTM', ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`;
-            ``rounding`` defaults to 'area', so that sides shrink one at a time. All mergers work here, EViT with a
-            class token only.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. All mergers work
+            here, EViT with a class token only.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone: those before
             merging and what the merged ones have gained; 'none' gives the merged ones, no map if they have no grid;
             in 'avg_featmap' these count as often as tokens went into them. The class token does not depend on it.
