@@ -17,7 +17,7 @@ from torch import Tensor
 
 Grid = tuple[int, int]
 
-ROUNDINGS = ('area', 'nearest', 'ceil')
+ROUNDINGS = ('area', 'nearest', 'product', 'ceil')
 #: What the share of a merge, or the product of several, may be off for the sake of whole sides.
 TOLERANCE = 0.05
 
@@ -38,9 +38,13 @@ def check_ratios(ratio: float | Sequence[float], depth: int) -> list[float]:
 
 
 def shrink_grid(grid: Grid, ratio: float, rounding: str) -> Grid:
-    """The grid whose sides are those of ``grid`` times sqrt(ratio), rounded to the 'nearest' integer or up, 'ceil'."""
+    """The grid whose sides are those of ``grid`` times sqrt(ratio), as rounded by :func:`window_schedule`."""
     # The tolerance keeps 7 * sqrt(1.0) from becoming 8 under ceil.
     sides = [max(1.0, side * math.sqrt(ratio)) for side in grid]
+    if rounding == 'product':
+        wanted = ratio * math.prod(grid)
+        around = product(*({math.floor(side), math.ceil(side - 1e-9)} for side in sides))
+        return min(around, key=lambda g: (abs(math.prod(g) - wanted), abs(g[0] - g[1]), g))
     height, width = (math.ceil(side - 1e-9) if rounding == 'ceil' else math.floor(side + 0.5) for side in sides)
     return height, width
 
@@ -92,9 +96,10 @@ def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area
         rounding (str): 'area' chooses sides such that a merge keeps its ratio within 0.05, and with the merges before it
             the product of their ratios within 5%. Where no whole sides do both, because few tokens are left or a ratio
             is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this one took.
-            'nearest' rounds both sides of what the product leaves of the window to the nearest integer; 'ceil' rounds
-            up what the ratio leaves of the grid at hand, as the paper does, and stalls on small grids. Defaults to
-            'area'.
+            'nearest' rounds both sides of what the product leaves of the window to the nearest integer, 'product' up
+            or down, so that there are as many tokens as can be: what EfficientViT and MobileViT, and ViT and Swin, did
+            by default in version 0.1. 'ceil' rounds up what the ratio leaves of the grid at hand, as the paper does,
+            and stalls on small grids. Defaults to 'area'.
 
     Returns:
         list[tuple]: ``len(ratios) + 1`` grids, never growing, the first of them ``window``.
@@ -129,10 +134,14 @@ def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'ar
     first, tokens, owed = tuple(window), math.prod(window), 0.0
     grids: list[Grid] = []
     for ratio in ratios:
-        if rounding != 'area' or ratio == 1:
+        if ratio == 1 or rounding in ('nearest', 'ceil'):
             grids.append(shrink_grid(first, ratio, rounding))
             continue
         owed += ratio * tokens
+        if rounding == 'product':
+            grids.append(shrink_grid(first, min(1.0, max(0.0, owed / tokens)), rounding))
+            owed -= math.prod(grids[-1])
+            continue
         off = {grid: abs(math.prod(grid) / tokens - ratio) for grid in _smaller_grids(first)}
         least = max(TOLERANCE, min(off.values()))
         near = [grid for grid in off if off[grid] <= least]

@@ -27,7 +27,7 @@ def test_two_passes_in_batches_equal_the_pure_functions(beta, normalize, center)
     merger = model.backbone.stages[2].mergers[1]
     features = []
     handle = merger.register_forward_hook(lambda module, args, output: features.append((
-        window_tokens(args[0], (6, 6)), window_tokens(output[0].merge(args[0]), (5, 5)))))
+        window_tokens(args[0], (5, 7)), window_tokens(output[0].merge(args[0]), (4, 6)))))
     with torch.no_grad():
         for batch in loader:
             model.val_step(batch)

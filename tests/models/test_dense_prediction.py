@@ -91,11 +91,12 @@ def changes(model, image, padding, more):
 @every_backbone
 @pytest.mark.parametrize('upright', [False, True])
 def test_padding_does_not_leak(name, upright):
-    """One more window of padding changes nothing in an image that ends 640 pixels before it, vanilla or not.
+    """One more window of padding changes nothing in an image that ends 1088 pixels before it, vanilla or not.
 
     Attention over the whole image, of all but Swin, is silenced, as the vanilla backbones leak by it. A window of the
     last stage of MobileViT, seven patches of two pixels at stride 32, is 448 pixels. A token mixes with its window,
-    so a backbone with merging sees a window further than its vanilla form, and padding nearer than that is seen.
+    so a backbone with merging sees a window further than its vanilla form, and padding nearer than that is seen. At the
+    end of a map that is two windows, where a remainder too short to shrink has joined one.
     """
     for model in twins(name, ratio=0.5):
         if name != 'swin':
@@ -106,7 +107,7 @@ def test_padding_does_not_leak(name, upright):
         if upright:
             forward = model.forward
             model.forward = lambda x: [y.mT for y in forward(x.mT)]
-        for before, after in changes(model, image, padding=640, more=448):
+        for before, after in changes(model, image, padding=1088, more=448):
             assert (before - after).abs().max() < 1e-4 * scale(before)
 
 
@@ -186,8 +187,8 @@ def test_merging_costs_the_same_a_pixel_at_every_size(name):
     whole = macs_per_token((56, 56))
     for grid in ((7, 7), (14, 14), (25, 42), (112, 112), (200, 336)):
         assert macs_per_token(grid) <= 1.01 * whole
-    # Fifty cells leave one that joins the window before it, whose matrix is larger.
-    assert macs_per_token((50, 84)) <= 1.03 * whole
+    # Fifty cells leave one that joins the window before it, whose matrix, of 8 by 6 rows, is larger.
+    assert macs_per_token((50, 84)) <= 1.04 * whole
 
 
 def quotients(name, arch, sizes):
@@ -199,7 +200,7 @@ def quotients(name, arch, sizes):
     return [count_macs(model, lambda: model(x))[''] / count_macs(vanilla, lambda: vanilla(x))[''] for x in inputs]
 
 
-@pytest.mark.parametrize('arch, slack', [('b0', 0.005), ('b1', 0)])
+@pytest.mark.parametrize('arch, slack', [('b0', 0.013), ('b1', 0)])
 def test_share_of_the_cost_does_not_rise_with_the_input(arch, slack):
     """B0, of few channels, pays for the zeros of rows of windows that are merged as a whole (``collapse``)."""
     first, *others = quotients('efficientvit', arch, GROWING)

@@ -36,8 +36,8 @@ def test_only_masks_are_missing_from_a_vanilla_checkpoint(arch):
     missing, unexpected = model.load_state_dict(vanilla.state_dict(), strict=False)
     assert not unexpected and missing and all('.mergers.' in name for name in missing)
     grown = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in vanilla.parameters())
-    # Windows 7x7 -> 6x6 -> 5x5 -> 4x4 -> 3x3 -> 3x3 -> 2x2 -> 2x2 -> 2x2 -> 1x1: N x P logits where one shrinks.
-    costs = [49 * 36, 36 * 25, 25 * 16, 16 * 9, 0, 9 * 4, 0, 0, 4 * 1]
+    # Windows of 49, 35, 24, 16, 12, 8, 6, 4, 2 and 2 tokens: N x P logits where one shrinks.
+    costs = [49 * 35, 35 * 24, 24 * 16, 16 * 12, 12 * 8, 8 * 6, 6 * 4, 4 * 2, 0]
     assert grown == sum(sum(costs[:depth]) for depth in EfficientViT.arch_settings[arch]['depths'][3:])
 
 

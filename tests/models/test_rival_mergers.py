@@ -183,11 +183,11 @@ def test_later_layers_of_a_stage_attend_by_size():
     tokens, grid = block.unfold(block.local_rep(x))
     assert tokens.shape[:2] == (8, 196)
     history = History.whole(tokens)
-    for index, (layer, keep) in enumerate(zip(block.global_rep, (144, 100))):
+    for index, (layer, keep) in enumerate(zip(block.global_rep, (140, 96))):
         tokens, attention = attend_weighted(layer, tokens, history.sizes if index else None, False)
         tokens, history = block.mergers[index](tokens, attention, history, keep, False)
         tokens = layer.ffn(layer.ln2(tokens), identity=tokens)
-    assert tokens.shape[1] == 100 and history.sizes.max() > 1
+    assert tokens.shape[1] == 96 and history.sizes.max() > 1
     full = block.fold(block.global_rep[-1](history.restore(tokens)), grid, (28, 28))
     torch.testing.assert_close(block(x)[0], block.fuse(x, full))
 
