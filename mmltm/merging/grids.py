@@ -7,7 +7,7 @@ grids. Everything here is pure geometry: nothing is learnt.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -49,9 +49,9 @@ def shrink_grid(grid: Grid, ratio: float, rounding: str) -> Grid:
     return height, width
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nearest_grid(window: Grid, grid: Grid, ratio: float, wanted: float) -> Grid:
-    """Of all grids that fit into ``grid``, the one nearest to a share of it and to ``wanted`` tokens, both weighed alike.
+    """Of all grids that fit into ``grid``, the one nearest to a share of it and to ``wanted`` tokens.
 
     Those that are off by no more than :data:`TOLERANCE` in either come first, and of equally near ones those shaped as
     ``window``.
@@ -93,8 +93,8 @@ def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area
     Args:
         window (tuple): Height and width.
         ratios (Sequence[float]): Share of its own tokens that each merge keeps, in (0, 1].
-        rounding (str): 'area' chooses sides such that a merge keeps its ratio within 0.05, and with the merges before it
-            the product of their ratios within 5%. Where no whole sides do both, because few tokens are left or a ratio
+        rounding (str): 'area' chooses sides such that a merge keeps its ratio within 0.05, and with the merges before
+            it the product of their ratios within 5%. Where no whole sides do both, because few tokens are left or a ratio
             is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this one took.
             'nearest' rounds both sides of what the product leaves of the window to the nearest integer, 'product' up
             or down, so that there are as many tokens as can be: what EfficientViT and MobileViT, and ViT and Swin, did
