@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mmltm.apis.config import load_config
+from mmltm.apis.results import save_result
 from mmltm.models.builder import build_model, vanilla_twin
 from mmltm.visualization.ib_curves import position
 
@@ -75,7 +76,7 @@ def test_report_and_what_is_taken_over(call, tmp_path, capsys):
 
     path = tmp_path / 'out' / 'ib.json'
     first['layers']['stages.2.mergers.0']['ib_loss'] = 7.0  # to be seen again if it is taken over
-    path.write_text(json.dumps(dict(results=[first])))
+    save_result(path, dict(kind='ib', results=[first]))
     capsys.readouterr()
     results = call('one.pth', 'two.pth', '--labels', 'first', 'second', '--vanilla', 'vanilla.pth')
     assert 'first: taken from' in capsys.readouterr().out

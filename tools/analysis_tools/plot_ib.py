@@ -1,8 +1,6 @@
 """IB loss, IB bound and mask step by layer and epoch, from the log of a training with IBStatisticsHook."""
 
-import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -16,6 +14,7 @@ from mmltm.errors import UserError, run
 from mmltm.ib.report import BottleneckReport
 from mmltm.visualization.figures import depth_colors, new_figure
 from mmltm.visualization.ib_curves import TITLES, plot_over_layers, position
+from mmltm.visualization.training_log import read_scalars
 
 EXAMPLES = """examples:
   python tools/analysis_tools/plot_ib.py work_dirs/ltm_efficientvit_b0_imagenette128 --out ib.png
@@ -35,17 +34,14 @@ def parse_args():
 
 def read_log(work_dir):
     """Values by quantity, layer and step, of all runs in a work dir; a resumed run overwrites what it repeats."""
-    values = {key: defaultdict(dict) for key in BottleneckReport.keys}
-    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    if not files:
+    scalars = read_scalars(work_dir)
+    if not scalars:
         raise UserError(f'{work_dir} holds no */vis_data/scalars.json: not the work dir of a training')
-    for file in files:
-        for line in file.read_text().splitlines():
-            scalars = json.loads(line)
-            for name, value in scalars.items():
-                key, _, layer = name.partition('/')
-                if key in values and layer:
-                    values[key][layer][scalars['step']] = value
+    values = {key: {} for key in BottleneckReport.keys}
+    for name, series in scalars.items():
+        key, _, layer = name.partition('/')
+        if key in values and layer:
+            values[key][layer] = {step: value for step, (_, value) in series.items()}
     if not values['ib_loss']:
         raise UserError(f'no IB values in the logs of {work_dir}: they need IBStatisticsHook and three epochs at '
                         'least')

@@ -2,11 +2,10 @@
 """Information bottleneck of every layer of given checkpoints: the LTM paper's Figure 2 and Tables 6 to 8."""
 
 import copy
-import csv
-import hashlib
-import json
 from pathlib import Path
+from statistics import fmean
 
+import pandas as pd
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
@@ -16,11 +15,16 @@ from rich.progress import Progress
 from torch.utils.data import Subset
 
 import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
+from harness.cell import short_hash
+from harness.markdown import number, table
+from harness.measures import spread_evenly
+from harness.resolve import content_hash
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.data_root import leaf_datasets
 from mmltm.apis.dataset_checks import check_datasets
 from mmltm.apis.preflight import check_ratio
+from mmltm.apis.results import load_result, save_result
 from mmltm.errors import TRACEBACK_SWITCH, UserError, run, summary
 from mmltm.evaluation import IBMetric
 from mmltm.models.builder import load_model, vanilla_twin
@@ -114,7 +118,7 @@ def build_loader(cfg, split, max_images):
         dataset = DATASETS.build(loader.dataset)
         meta, count = dataset.metainfo, len(dataset)
         if max_images is not None and max_images < count:
-            dataset = Subset(dataset, [index * count // max_images for index in range(max_images)])
+            dataset = Subset(dataset, spread_evenly(max_images, count))
         return Runner.build_dataloader({**loader, 'dataset': dataset}, seed=0), meta
     except Exception as error:  # of whatever kind a constructor raises
         raise UserError(f'cannot build the {split} data of {cfg.filename}: {summary(error)} ({TRACEBACK_SWITCH}=1 '
@@ -123,16 +127,10 @@ def build_loader(cfg, split, max_images):
 
 def settings_of(args, cfg, checkpoint):
     """All that decides the numbers of a checkpoint; results with equal settings are equal."""
-    content = checkpoint if is_zoo(checkpoint) else digest(Path(checkpoint).expanduser().read_bytes())
-    parts = dict(model=cfg.model, preprocessor=cfg.get('data_preprocessor'),
-                 dataset=loader_config(cfg, args.split).dataset)
+    parts = [cfg.model, cfg.get('data_preprocessor'), loader_config(cfg, args.split).dataset]
     return dict(
-        checkpoint=content, split=args.split, max_images=args.max_images, metric=dict(args.metric_options),
-        config=digest(repr(parts).encode()))
-
-
-def digest(content):
-    return hashlib.sha256(content).hexdigest()[:16]
+        checkpoint=checkpoint if is_zoo(checkpoint) else content_hash(checkpoint), split=args.split,
+        max_images=args.max_images, metric=dict(args.metric_options), config=short_hash(parts))
 
 
 def measure(args, cfg, checkpoint, progress, task):
@@ -152,19 +150,9 @@ def measure(args, cfg, checkpoint, progress, task):
         raise UserError(f'checkpoint {checkpoint}: {error}') from error
 
 
-def read_results(path):
-    """What an earlier run has left."""
-    if not path.is_file():
-        return []
-    try:
-        return json.loads(path.read_text())['results']
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} holds no results of this tool: remove it, or choose another --out-dir') from error
-
-
 def collect(args, jobs, path, console):
     """Results of all jobs, in their order; each is in the file as soon as it is there."""
-    known, results = read_results(path), []
+    known, results = load_result(path)['results'] if path.is_file() else [], []
     with Progress(console=console, transient=True) as progress:
         for label, cfg, checkpoint in jobs:
             settings = settings_of(args, cfg, checkpoint)
@@ -178,7 +166,7 @@ def collect(args, jobs, path, console):
                 console.print(f'{label}: taken from {path}', highlight=False)
             result['label'] = label
             results.append(result)
-            path.write_text(json.dumps(dict(results=known), indent=1))
+            save_result(path, dict(kind='ib', results=known))
     return results
 
 
@@ -201,29 +189,24 @@ def draw(results, path):
 
 
 def write_csv(results, path):
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(['label', 'layer', 'module', *KEYS, 'c0'])
-        for result in results:
-            for name, values in result['layers'].items():
-                layer, = ticks_for([position(name)])
-                writer.writerow([result['label'], layer, name, *(values[key] for key in KEYS), values['c0']])
+    rows = [dict(label=result['label'], layer=ticks_for([position(name)])[0], module=name, **values)
+            for result in results for name, values in result['layers'].items()]
+    pd.DataFrame(rows, columns=['label', 'layer', 'module', *KEYS, 'c0']).to_csv(path, index=False)
 
 
 def to_markdown(results):
     """A table a quantity: a row for every layer, a column for every checkpoint."""
     layers = sorted({position(name) for result in results for name in result['layers']})
-    labels = [result['label'].replace('|', '/') for result in results]
-    lines = []
+    header = ['layer', *(result['label'].replace('|', '/') for result in results)]
+    parts = []
     for key in KEYS:
         curves = [by_position(result, key) for result in results]
-        rows = [[f'{curve[layer]:.4f}' if layer in curve else '' for curve in curves] for layer in layers]
-        rows = [[tick, *row] for tick, row in zip(ticks_for(layers), rows)]
-        rows.append(['mean', *(f'{sum(curve.values()) / len(curve):.4f}' for curve in curves)])
-        lines += [f'**{TITLES[key]}**', '', f'| layer | {" | ".join(labels)} |', '| --- |' + ' ---: |' * len(labels),
-                  *(f'| {" | ".join(row)} |' for row in rows), '']
+        rows = [[tick, *(number(curve.get(layer), 4) for curve in curves)]
+                for tick, layer in zip(ticks_for(layers), layers)]
+        rows.append(['mean', *(number(fmean(curve.values()), 4) for curve in curves)])
+        parts += [f'**{TITLES[key]}**', table(header, rows, align='lr')]
     counts = ', '.join(f'{result["label"]}: {result["images"]}' for result in results)
-    return '\n'.join([*lines, f'Images measured, {results[0]["settings"]["split"]} split: {counts}.', ''])
+    return '\n\n'.join([*parts, f'Images measured, {results[0]["settings"]["split"]} split: {counts}.\n'])
 
 
 def main():
