@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from torch import Tensor, nn
 
+from mmltm.apis.crop import Crop
 from mmltm.apis.profiling import Shape, count_macs, network_call, time_interleaved
 from mmltm.errors import UserError
 from mmltm.models.builder import build_from, vanilla_twin
-from mmltm.models.mergers import merger_config
+from mmltm.models.mergers import merger_config, merger_type
 
 #: What can be measured of a model.
 SCOPES = ('network', 'backbone')
@@ -53,26 +54,43 @@ def variants(cfg: Config, mergers: Sequence[str] = (), ratio: float | None = Non
 
     Args:
         cfg (Config): With a merger.
-        mergers (Sequence[str]): Types; the config's own keeps what the config says of it beside the ratio. Defaults
-            to the config's own alone.
-        ratio (float, optional): Share of tokens that all keep. Defaults to the config's. SoftMerging, which keeps one
-            of p tokens, goes without.
+        mergers (Sequence[str]): Types, with settings where one of them shall differ, as 'LTM:mode=static,eta=0'; the
+            config's own type keeps what the config says of it beside the ratio. 'Crop' is the physical limit, see
+            :class:`~mmltm.apis.crop.Crop`. Defaults to the config's own alone.
+        ratio (float, optional): Share of tokens that all keep. Defaults to the config's; mergers that take none go
+            without.
 
     Raises:
-        UserError: The config's backbone merges no tokens.
+        UserError: The config's backbone merges no tokens, or there is no such merger.
     """
     own = merger_of(cfg)
     ratio = own.get('ratio') if ratio is None else ratio
     lines = [Variant(VANILLA, None, vanilla_twin(cfg))]
     for name in mergers or (own['type'], ):
-        merger = dict(own) if name == own['type'] else dict(type=name)
-        if name != 'SoftMerging' and 'r' not in merger:
+        merger = _merger_of_name(name, own)
+        if merger.get('ratio', ratio) is not None and 'r' not in merger and 'ratio' in merger_type(merger).amounts:
             merger['ratio'] = ratio
         model = copy.deepcopy(cfg.model)
         model.backbone.pop('ratio', None)
         model.backbone.merger = merger
         lines.append(Variant(name, merger.get('ratio'), model))
     return lines
+
+
+def _merger_of_name(name: str, own: dict) -> dict:
+    """Config of a merger named on the command line."""
+    kind, _, settings = name.partition(':')
+    merger = dict(own) if kind == own['type'] else dict(type=Crop if kind == Crop.__name__ else kind)
+    for setting in filter(None, settings.split(',')):
+        key, equals, value = setting.partition('=')
+        if not equals:
+            raise UserError(f'merger {name}: expected TYPE:KEY=VALUE,...')
+        merger[key] = DictAction._parse_int_float_bool(value)
+    try:
+        merger_type(merger)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return merger
 
 
 def beside_vanilla(rows: Iterable[dict]) -> list[tuple[dict, dict | None]]:

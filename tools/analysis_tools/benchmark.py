@@ -27,7 +27,8 @@ EXAMPLES = """examples:
   python tools/analysis_tools/benchmark.py configs/ssdlite_ltm_*_200e.py --scope network backbone \\
       --shape 320 320 --shape 800 1344 --batch-size 1 --out results/detectors.json
   # mergers side by side, at the config's ratio
-  python tools/analysis_tools/benchmark.py configs/imagenet/ltm_vit_s_300e_in1k.py --mergers LTM ToMe ToFu --scope backbone
+  python tools/analysis_tools/benchmark.py configs/imagenet/ltm_vit_s_300e_in1k.py --scope backbone \\
+      --mergers LTM LTM:mode=static ToMe
   # bfloat16 or float16 on a GPU
   python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344 --device cuda --amp
 
@@ -48,8 +49,10 @@ def parse_args():
     parser.add_argument('--scope', nargs='+', choices=SCOPES, default=['network'],
                         help='what to time: the whole network with post-processing, its backbone, or both; default: '
                         'network')
-    parser.add_argument('--mergers', nargs='+', choices=sorted(TOKEN_MERGERS.module_dict), default=[], metavar='TYPE',
-                        help="mergers to time at the same ratio, of %(choices)s; default: the config's own")
+    parser.add_argument('--mergers', nargs='+', default=[], metavar='TYPE[:KEY=VALUE,...]',
+                        help=f"mergers to time at the same ratio, of {', '.join(sorted(TOKEN_MERGERS.module_dict))}, "
+                        "and Crop, which cuts tokens off at no cost; settings as in LTM:mode=static; default: the config's "
+                        'own')
     parser.add_argument('--ratio', type=float, metavar='R',
                         help="share of tokens that blocks keep; default: the config's own")
     parser.add_argument('--shape', nargs=2, type=int, action='append', metavar=('H', 'W'),
