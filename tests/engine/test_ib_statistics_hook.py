@@ -141,8 +141,8 @@ def test_an_interrupted_epoch_is_not_counted_twice(tmp_path):
 
 
 @pytest.mark.parametrize('other, message', [
-    (dict(num_classes=5), r'centroids .*\(3, 16, 16\) in the checkpoint, \(5, 16, 16\) in the model'),
-    (dict(ratio=0.7), r'centroids .*\(3, 16, 16\) in the checkpoint, \(3, 25, 16\) in the model'),
+    (dict(num_classes=5), r'centroids .*\(3, 12, 16\) in the checkpoint, \(5, 12, 16\) in the model'),
+    (dict(ratio=0.7), r'centroids .*\(3, 12, 16\) in the checkpoint, \(3, 24, 16\) in the model'),
 ])
 def test_statistics_of_other_classes_or_grids(tmp_path, other, message):
     """Resuming with them is an error, before anything is loaded; a transfer starts anew."""
