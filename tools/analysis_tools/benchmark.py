@@ -65,6 +65,7 @@ def parse_args():
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
     parser.add_argument('--amp', action='store_true', help='autocast: bfloat16 on a CPU, float16 on a GPU')
+    parser.add_argument('--tf32', action='store_true', help='matrix products of a GPU in TensorFloat-32')
     parser.add_argument('--compile', action='store_true', help='compile all models with torch.compile')
     parser.add_argument('--out', metavar='FILE.json',
                         help='write results here, after every measurement; what the file has is not measured again')
@@ -138,12 +139,15 @@ def main():
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.tf32:
+        torch.set_float32_matmul_precision('high')
+        torch.backends.cudnn.allow_tf32 = True
     configs = load_configs(args)
     console = Console(width=200)
     device = torch.device(args.device)
     kept = device.type != 'cuda' and os.environ.get('MALLOC_MMAP_MAX_') == '0'
     results = ResultFile(args.out, 'benchmark', KEY, device, dict(
-        amp=args.amp, compiled=args.compile, freed_memory_kept=kept, cfg_options=args.cfg_options or {}))
+        amp=args.amp, compiled=args.compile, **({'tf32': True} if args.tf32 else {}), freed_memory_kept=kept, cfg_options=args.cfg_options or {}))
     with Progress(console=console, transient=True) as progress:
         for name, cfg in progress.track(configs.items(), description='configs'):
             measure(name, cfg, args, results, progress)
