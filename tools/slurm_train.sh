@@ -18,6 +18,8 @@ GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-8}
 CPUS_PER_TASK=${CPUS_PER_TASK:-5}
 SRUN_ARGS=${SRUN_ARGS:-""}
+# On a CPU: glibc keeps freed memory for the next activations, see tools/setup_env.sh.
+export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:--1}
 
 # SRUN_ARGS is meant to be split into words.
 PYTHONPATH="$(dirname "$0")/..":$PYTHONPATH \

@@ -29,15 +29,11 @@ _MIN_SHARE_OF_MODULE = 0.8
 
 
 def check_checkpoint_files(cfg: Config) -> None:
-    """Checks that all checkpoints the config names as local files exist.
-
-    Raises:
-        UserError: One does not.
-    """
+    """Checks that all checkpoints the config names as local files exist."""
     if cfg.get('load_from'):
         check_file('checkpoint', cfg.load_from)
-    elif cfg.get('resume') and _latest(cfg):
-        check_file(f'latest checkpoint of {cfg.work_dir},', _latest(cfg))
+    elif cfg.get('resume') and (latest := _latest(cfg)):
+        check_file(f'latest checkpoint of {cfg.work_dir},', latest)
     for key, init_cfg in _pretrained('model', cfg.model):
         check_file(f'{key}.checkpoint', init_cfg['checkpoint'])
 
@@ -73,33 +69,26 @@ def check_trained(runner: Runner, cfg: Config) -> None:
     if cfg.get('resume'):
         start = start or _latest(cfg)
         if start:
-            _check_resumed(model, start, runner.logger)
+            checkpoint = read_checkpoint(start)
+            check_exact(model, start, checkpoint, runner.logger)
+            if 'message_hub' not in checkpoint:
+                raise UserError(f'cannot resume from {start}, which holds weights but no state of a training: '
+                                f'to start from its weights, use --cfg-options load_from={start}')
         return
     for name, module in model.named_modules():
         if getattr(module, 'is_init', False):  # read while the model was built, and changed since, as by LoRA
             continue
         for _, init_cfg in _pretrained(name, getattr(module, 'init_cfg', None)):
-            if not is_zoo(init_cfg['checkpoint']):  # those name their model
-                _check_module(name or 'the model', module, init_cfg, runner.logger)
+            path = init_cfg['checkpoint']
+            if is_zoo(path):  # those name their model
+                continue
+            part = name or 'the model'
+            difference = _loaded(part, module, path, init_cfg.get('prefix') or '', _MIN_SHARE_OF_MODULE)
+            if difference.part(merging=False).mismatched:
+                raise UserError(f'checkpoint {path} does not fit {part}: {difference}')
+            _log_brought(part, path, difference, runner.logger)
     if start:
         _log_brought('the model', start, _loaded('the model', model, start, '', _MIN_SHARE), runner.logger)
-
-
-def _check_resumed(model: nn.Module, path: str, logger: logging.Logger) -> None:
-    checkpoint = read_checkpoint(path)
-    check_exact(model, path, checkpoint, logger)
-    if 'message_hub' not in checkpoint:
-        raise UserError(f'cannot resume from {path}, which holds weights but no state of a training: '
-                        f'to start from its weights, use --cfg-options load_from={path}')
-
-
-def _check_module(name: str, module: nn.Module, init_cfg: dict, logger: logging.Logger) -> None:
-    """A part of a model whose ``init_cfg`` names a checkpoint, such as the backbone of a detector."""
-    path = init_cfg['checkpoint']
-    difference = _loaded(name, module, path, init_cfg.get('prefix') or '', _MIN_SHARE_OF_MODULE)
-    if difference.part(merging=False).mismatched:
-        raise UserError(f'checkpoint {path} does not fit {name}: {difference}')
-    _log_brought(name, path, difference, logger)
 
 
 def _loaded(name: str, module: nn.Module, path: str, prefix: str, min_share: float) -> Difference:
@@ -109,7 +98,8 @@ def _loaded(name: str, module: nn.Module, path: str, prefix: str, min_share: flo
     if len(weights.filled) < min_share * len(weights.own):
         below = f' below {prefix!r}' if prefix else ''
         raise UserError(f'checkpoint {path}{below} does not fit {name}: {difference}')
-    lost = [key for key in merging.unexpected if key.endswith('.step') and _mask_of(key) in merging.filled]
+    lost = [key for key in merging.unexpected
+            if key.endswith('.step') and f'{key.removesuffix("step")}logits' in merging.filled]
     if lost:
         raise UserError(f'checkpoint {path} has masks with steps by class statistics, for which {name} has no place '
                         f'({len(lost)}: {", ".join(lost[:3])}): set num_classes of its merger')
@@ -119,10 +109,6 @@ def _loaded(name: str, module: nn.Module, path: str, prefix: str, min_share: flo
         raise UserError(
             f'masks in checkpoint {path} do not fit {name} (another ratio, window or type of merger?): {merging}')
     return difference
-
-
-def _mask_of(step: str) -> str:
-    return f'{step.removesuffix("step")}logits'
 
 
 def _log_brought(name: str, path: str, difference: Difference, logger: logging.Logger) -> None:

@@ -17,25 +17,21 @@ from mmltm.errors import UserError, summary
 SCOPES = ('mmdet', 'mmpretrain')
 
 
-def load_config(name: str,
-                options: dict | None = None,
-                data_root: str | None = None,
-                work_dir: str | None = None,
-                launcher: str = 'none',
-                needs: Sequence[str] = ()) -> Config:
-    """Reads a config and applies the options of the command line.
+def load_config(name: str, options: dict | None = None, data_root: str | None = None, work_dir: str | None = None,
+                launcher: str = 'none', needs: Sequence[str] = ()) -> Config:
+    """Reads a config and applies the options of the command line, ``--cfg-options`` first.
 
     Args:
         name (str): Path of a config, or ``mmdet::...`` / ``mmpretrain::...`` for one of theirs.
-        options (dict, optional): ``--cfg-options``, applied first.
-        data_root (str, optional): ``--data-root``, applied after ``options``.
+        options (dict, optional): ``--cfg-options``.
+        data_root (str, optional): ``--data-root``.
         work_dir (str, optional): Defaults to the config's own, then to ``work_dirs/<name>``.
         launcher (str): Job launcher. Defaults to 'none'.
         needs (Sequence[str]): Settings that the caller cannot do without. Defaults to none.
 
     Raises:
-        UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, or lacks
-            what is needed.
+        UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, or lacks what is
+            needed.
     """
     path = find_config(name)
     try:
@@ -54,16 +50,18 @@ def load_config(name: str,
         relocate(cfg, data_root, roots | data_roots(cfg))
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
-    _set_loader_defaults(cfg)
+    for split in SPLITS:
+        loader = cfg.get(f'{split}_dataloader')
+        if loader and cfg.default_scope == 'mmpretrain':  # what mmpretrain leaves to its tools
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('persistent_workers', True)
+        if loader and not loader.get('num_workers'):  # a contradiction would end in a traceback
+            loader.persistent_workers = False
     return cfg
 
 
 def find_config(name: str) -> Path:
-    """The file of a config named by its path or as ``package::path``.
-
-    Raises:
-        UserError: There is no such file; the message suggests similar names.
-    """
+    """The file of a config named by its path or as ``package::path``; an error suggests similar names."""
     package, separator, relative = name.partition('::')
     if separator and not is_installed(package):
         raise UserError(f'config {name}: no package {package} is installed')
@@ -75,29 +73,8 @@ def find_config(name: str) -> Path:
         path = Path(name)
     if path.is_file():
         return path
-    prefix = f'{package}::' if separator else ''
-    similar = [prefix + str(file.relative_to(folders[0]) if separator else file)
-               for file in _similar_files(path, folders)]
+    files = {file.name: f'{package}::{file.relative_to(folder)}' if separator else str(file)
+             for folder in reversed(folders) for file in sorted(folder.rglob('*.py'), reverse=True)}
+    similar = [files[file] for file in difflib.get_close_matches(path.stem + '.py', files, n=3)]
     question = f'; did you mean {" or ".join(similar)}?' if similar else ''
     raise UserError(f'config {name} does not exist{question}')
-
-
-def _similar_files(path: Path, folders: list[Path]) -> list[Path]:
-    files = {}
-    for folder in folders:
-        for file in sorted(folder.rglob('*.py')):
-            files.setdefault(file.name, file)
-    return [files[name] for name in difflib.get_close_matches(path.stem + '.py', files, n=3)]
-
-
-def _set_loader_defaults(cfg: Config) -> None:
-    """Settings that upstream leaves to its tools, and one whose contradiction would end in a traceback."""
-    for split in SPLITS:
-        loader = cfg.get(f'{split}_dataloader')
-        if not loader:
-            continue
-        if cfg.default_scope == 'mmpretrain':
-            loader.setdefault('collate_fn', dict(type='default_collate'))
-            loader.setdefault('persistent_workers', True)
-        if not loader.get('num_workers'):
-            loader.persistent_workers = False

@@ -19,20 +19,18 @@ def leaf_datasets(cfg: Config, splits: Iterable[str] = SPLITS) -> Iterator[tuple
 
     Example key: ``train_dataloader.dataset.datasets[1]`` (the second part of a ConcatDataset).
     """
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        if loader:
-            yield from _leaves(f'{split}_dataloader.dataset', loader.dataset)
+    def leaves(key: str, dataset: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+        if 'datasets' in dataset:
+            for i, part in enumerate(dataset.datasets):
+                yield from leaves(f'{key}.datasets[{i}]', part)
+        elif 'dataset' in dataset:
+            yield from leaves(f'{key}.dataset', dataset.dataset)
+        else:
+            yield key, dataset
 
-
-def _leaves(key: str, dataset: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
-    if 'datasets' in dataset:
-        for i, part in enumerate(dataset.datasets):
-            yield from _leaves(f'{key}.datasets[{i}]', part)
-    elif 'dataset' in dataset:
-        yield from _leaves(f'{key}.dataset', dataset.dataset)
-    else:
-        yield key, dataset
+    for key in (f'{split}_dataloader' for split in splits):
+        if cfg.get(key):
+            yield from leaves(f'{key}.dataset', cfg[key].dataset)
 
 
 def data_roots(cfg: Config) -> set[str]:
@@ -53,7 +51,23 @@ def relocate(cfg: Config, new_root: str, old_roots: set[str]) -> None:
     new_root = osp.expanduser(new_root)
     if not is_abs(new_root):  # relative paths in a dataset would be joined to data_root once more
         new_root = osp.abspath(new_root)
-    move = _Move(new_root, old_roots)
+    innermost_first = sorted(map(osp.normpath, old_roots), key=len, reverse=True)
+
+    def move(value: Any, keep_relative: bool = False) -> Any:
+        """A nested value, in all strings of which an old root has become the new one."""
+        if isinstance(value, dict):
+            return type(value)({name: move(item, keep_relative) for name, item in value.items()})
+        if isinstance(value, (list, tuple)):
+            return type(value)(move(item, keep_relative) for item in value)
+        if isinstance(value, str) and not (keep_relative and not is_abs(value)):
+            path = osp.normpath(value)
+            for root in innermost_first:
+                if path == root:
+                    return new_root
+                if path.startswith(root + osp.sep):
+                    return osp.join(new_root, path[len(root) + 1:])
+        return value
+
     for key, dataset in leaf_datasets(cfg):
         if not dataset.get('data_root'):
             raise UserError(f'--data-root cannot move {key}, which has no data_root: '
@@ -66,34 +80,3 @@ def relocate(cfg: Config, new_root: str, old_roots: set[str]) -> None:
             cfg[name] = move(cfg[name])
     if 'data_root' in cfg:
         cfg.data_root = new_root
-
-
-class _Move:
-    """Replaces an old root by the new one in all strings of a nested value.
-
-    Args:
-        new_root (str): The folder to point at.
-        old_roots (set[str]): The folders to replace. Within nested ones the innermost counts.
-    """
-
-    def __init__(self, new_root: str, old_roots: set[str]):
-        self.new_root = new_root
-        self.old_roots = sorted(map(osp.normpath, old_roots), key=len, reverse=True)
-
-    def __call__(self, value: Any, keep_relative: bool = False) -> Any:
-        if isinstance(value, dict):
-            return type(value)({name: self(item, keep_relative) for name, item in value.items()})
-        if isinstance(value, (list, tuple)):
-            return type(value)(self(item, keep_relative) for item in value)
-        if isinstance(value, str) and not (keep_relative and not is_abs(value)):
-            return self._path(value)
-        return value
-
-    def _path(self, value: str) -> str:
-        path = osp.normpath(value)
-        for root in self.old_roots:
-            if path == root:
-                return self.new_root
-            if path.startswith(root + osp.sep):
-                return osp.join(self.new_root, path[len(root) + 1:])
-        return value

@@ -1,10 +1,8 @@
 """Checks of a config's datasets before a run: their files, and their categories against the model's.
 
-mmdet's NumClassCheckHook compares heads with a dataset's ``metainfo`` when training starts. This comes
-earlier, and also compares ``metainfo`` with the annotation file: mmdet passes over a name that the file
-lacks, which shifts labels or leaves no ground truth.
-
-Folders are listed, images are not opened. Remote storage (``backend_args``, URLs) is not looked at.
+mmdet's NumClassCheckHook compares heads with ``metainfo`` when training starts. This comes earlier, and also compares
+``metainfo`` with the annotation file: mmdet passes over a name that the file lacks, which shifts labels or leaves no
+ground truth. Folders are listed, images are not opened. Remote storage (``backend_args``, URLs) is not looked at.
 """
 
 import json
@@ -37,25 +35,8 @@ def is_remote(path: str, owner: ConfigDict) -> bool:
     return '://' in path or bool(owner.get('backend_args'))
 
 
-def check_evaluator_files(cfg: Config, key: str) -> None:
-    """Checks the annotation files of the evaluator ``cfg[key]``.
-
-    Raises:
-        UserError: A file does not exist.
-    """
-    metrics = cfg.get(key) or []
-    for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
-        path = metric.get('ann_file')
-        if path and not is_remote(path, metric) and not osp.isfile(path):
-            raise UserError(f'{key}: annotation file {path} does not exist')
-
-
 class DatasetFiles:
-    """Where one dataset finds its annotations and images.
-
-    Args:
-        key (str): The dataset's key in the config, for messages.
-        dataset (ConfigDict): The dataset's config.
+    """Where the dataset at ``key`` of a config finds its annotations and images.
 
     Attributes:
         kind (str): Name of the dataset's class.
@@ -88,34 +69,20 @@ class DatasetFiles:
         return path if is_abs(path) else osp.join(self.root, path)
 
     def check_paths(self) -> None:
-        """Checks that root, annotation file and image folders exist.
-
-        Raises:
-            UserError: One does not; the message tells the expected layout.
-        """
-        if self.root and not osp.isdir(self.root):
-            raise self._missing('dataset folder', self.root)
-        if self.ann_file and not osp.isfile(self.ann_file):
-            raise self._missing('annotation file', self.ann_file)
-        for folder in self.prefixes:
-            if not osp.isdir(folder):
-                raise self._missing('image folder', folder)
-
-    def _missing(self, what: str, path: str) -> UserError:
-        parts = [self.ann_file] if self.ann_file else []
-        images = '<class>/<image>' if self.classes_from_folders else '<image>'
-        parts += [osp.join(folder, images) for folder in self.prefixes]
-        layout = f'expected {" and ".join(parts)}; ' if parts else ''
-        hint = MINI_SET_HINT if self.kind == 'CocoDataset' else ''
-        return UserError(f'{self.key}: {what} {path} does not exist; {layout}'
-                         f'say where your data lies by --data-root DIR{hint}')
+        """Checks that root, annotation file and image folders exist; the error tells the expected layout."""
+        wanted = [('dataset folder', self.root, osp.isdir), ('annotation file', self.ann_file, osp.isfile),
+                  *(('image folder', folder, osp.isdir) for folder in self.prefixes)]
+        for what, path, exists in wanted:
+            if (path or what == 'image folder') and not exists(path):
+                images = '<class>/<image>' if self.classes_from_folders else '<image>'
+                parts = [self.ann_file] * bool(self.ann_file) + [osp.join(folder, images) for folder in self.prefixes]
+                layout = f'expected {" and ".join(parts)}; ' if parts else ''
+                hint = MINI_SET_HINT if self.kind == 'CocoDataset' else ''
+                raise UserError(f'{self.key}: {what} {path} does not exist; {layout}'
+                                f'say where your data lies by --data-root DIR{hint}')
 
     def read_coco(self) -> dict | None:
-        """The annotation file's content if it is in COCO's format, else None.
-
-        Raises:
-            UserError: The file is not valid JSON.
-        """
+        """The annotation file's content if it is in COCO's format, else None; an error if it is no JSON."""
         if not self.ann_file.endswith('.json'):
             return None
         try:
@@ -123,23 +90,13 @@ class DatasetFiles:
                 content = json.load(file)
         except ValueError as error:
             raise UserError(f'cannot read annotation file {self.ann_file}: {summary(error)}') from error
-        is_coco = isinstance(content, dict) and {'images', 'categories'} <= content.keys()
-        return content if is_coco else None
-
-    def class_folders(self) -> list[str]:
-        """Names of the sub-folders of the image folder."""
-        return sorted(entry.name for entry in os.scandir(self.image_folder) if entry.is_dir())
+        return content if isinstance(content, dict) and {'images', 'categories'} <= content.keys() else None
 
     def check_images(self, coco: dict, must_decode: bool) -> None:
-        """Checks that all images of ``coco`` exist.
+        """Checks that all images of ``coco`` exist; the error counts those that do not.
 
-        Args:
-            coco (dict): Content of the annotation file.
-            must_decode (bool): Also refuse empty files, the trace of an interrupted download. (Training
-                leaves out what it cannot decode, a test cannot.)
-
-        Raises:
-            UserError: Images are missing or empty; the message counts them and names the first.
+        With ``must_decode`` empty files, the trace of an interrupted download, are refused, too. (Training leaves out
+        what it cannot decode, a test cannot.)
         """
         folders = defaultdict(list)
         for image in coco['images']:
@@ -165,11 +122,10 @@ class Categories(NamedTuple):
     source: str
 
     def __str__(self) -> str:
-        return f'{len(self.names)} in {self.source} ({some(self.names)})'
+        return f'{len(self.names)} in {self.source} ({_some(self.names)})'
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few of ``names``."""
+def _some(names: Sequence[str]) -> str:
     return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
 
 
@@ -189,17 +145,23 @@ def check_datasets(cfg: Config, splits: Sequence[str]) -> None:
         named = _named_categories(cfg.default_scope, key, dataset)
         if named and listed:
             _compare(key, files, named, listed)
+        known = named or listed
         # Panoptic sets count things apart, open-vocabulary models count words.
-        if (named or listed) and 'Panoptic' not in files.kind and not dataset.get('return_classes'):
-            _compare_heads(key, named or listed, heads)
-    for split in splits:
-        check_evaluator_files(cfg, f'{split}_evaluator')
+        if known and 'Panoptic' not in files.kind and not dataset.get('return_classes'):
+            _compare_heads(key, known, heads)
+    for key in (f'{split}_evaluator' for split in splits):
+        metrics = cfg.get(key) or []
+        for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
+            path = metric.get('ann_file')
+            if path and not is_remote(path, metric) and not osp.isfile(path):
+                raise UserError(f'{key}: annotation file {path} does not exist')
 
 
 def _listed_categories(files: DatasetFiles, must_decode: bool) -> Categories | None:
     """The categories that the data itself names, by an annotation file or by folders."""
     if files.classes_from_folders:
-        return Categories(files.class_folders(), f'folder {files.image_folder}')
+        folders = sorted(entry.name for entry in os.scandir(files.image_folder) if entry.is_dir())
+        return Categories(folders, f'folder {files.image_folder}')
     coco = files.read_coco()
     if coco is None:
         return None
@@ -236,13 +198,13 @@ def _compare(key: str, files: DatasetFiles, named: Categories, listed: Categorie
         return
     absent = [name for name in named.names if name not in listed.names]
     if absent:
-        raise UserError(f'{key}: categories {some(absent)} are not in the annotations; {listed}, but '
+        raise UserError(f'{key}: categories {_some(absent)} are not in the annotations; {listed}, but '
                         f'{named}: {remedy}, and num_classes of the heads to their number')
     in_file_order = [name for name in listed.names if name in named.names]
     # CocoDataset numbers its labels in the file's order, whatever the order of the names.
     if files.kind == 'CocoDataset' and in_file_order != named.names:
         raise UserError(f'{key}: {named.source} must follow the order of {listed.source}: '
-                        f'{some(in_file_order)}')
+                        f'{_some(in_file_order)}')
 
 
 def _compare_heads(key: str, categories: Categories, heads: dict[str, int]) -> None:
@@ -258,7 +220,7 @@ def _compare_heads(key: str, categories: Categories, heads: dict[str, int]) -> N
 def num_classes(cfg: Config) -> dict[str, int]:
     """Every ``num_classes`` that must equal the dataset's number of categories, by its key in the config."""
     found = dict(_walk_num_classes('model', cfg.model))
-    preprocessor = cfg.get('data_preprocessor') or {}
+    preprocessor = cfg.get('data_preprocessor') or ConfigDict()
     # Mixup and CutMix make their targets of it.
     if 'num_classes' in preprocessor and (cfg.model.get('train_cfg') or {}).get('augments'):
         found['data_preprocessor.num_classes'] = preprocessor.num_classes

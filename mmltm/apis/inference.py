@@ -5,9 +5,8 @@ config's test set, never from COCO by default; no picture is kept in memory.
 """
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,40 +27,18 @@ from mmltm.models.builder import build_from
 from mmltm.models.checkpoints import check_file, check_tested, read_checkpoint
 
 
-class Predictor(ABC):
-    """A trained model, from an image file to its predictions and to their picture.
+class Predictor(Protocol):
+    """A trained model, from image files to predictions and pictures of them."""
+    classes: Sequence[str] | None
 
-    Args:
-        model (nn.Module): In evaluation mode, on its device.
-        cfg (Config): Its config, whose ``test_dataloader`` says how images are prepared.
-        meta (dict): Of the data set: ``classes``, and maybe ``palette``.
-
-    Attributes:
-        kind (type): What the model must be.
-    """
-    kind: type
-
-    def __init__(self, model: nn.Module, cfg: Config, meta: dict) -> None:
-        self.classes: Sequence[str] | None = meta.get('classes')
-
-    @abstractmethod
     def predict(self, paths: list[str]) -> list[Any]:
         """Data samples with the predictions for a batch of images."""
 
-    @abstractmethod
     def describe(self, sample: Any) -> dict:
         """The predictions in a data sample, as JSON can hold them."""
 
-    @abstractmethod
     def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
-        """Save a picture of the predictions.
-
-        Args:
-            image (np.ndarray): (H, W, 3), uint8, RGB.
-            sample: Of :meth:`predict`.
-            path (str): Where to.
-            score_thr (float): Instances with lower scores are left out.
-        """
+        """Save a picture: ``image`` (H, W, 3), uint8, RGB, and what has at least that score."""
 
 
 class _ReadyDetInferencer(DetInferencer):
@@ -75,12 +52,11 @@ class _ReadyDetInferencer(DetInferencer):
         return self._ready
 
 
-class DetectionPredictor(Predictor):
+class DetectionPredictor:
     """Boxes, and masks where the model has them."""
-    kind = BaseDetector
 
-    def __init__(self, model: nn.Module, cfg: Config, meta: dict) -> None:
-        super().__init__(model, cfg, meta)
+    def __init__(self, model: BaseDetector, cfg: Config, meta: dict) -> None:
+        self.classes = meta.get('classes')
         model.dataset_meta = meta
         cfg = copy.deepcopy(cfg)
         cfg.visualizer = dict(cfg.get('visualizer') or dict(type='DetLocalVisualizer'), vis_backends=None)
@@ -98,12 +74,11 @@ class DetectionPredictor(Predictor):
             path, image, sample, draw_gt=False, pred_score_thr=score_thr, out_file=path)
 
 
-class ClassificationPredictor(Predictor):
+class ClassificationPredictor:
     """The scores of all classes."""
-    kind = BaseClassifier
 
-    def __init__(self, model: nn.Module, cfg: Config, meta: dict) -> None:
-        super().__init__(model, cfg, meta)
+    def __init__(self, model: BaseClassifier, cfg: Config, meta: dict) -> None:
+        self.classes = meta.get('classes')
         model._config = cfg  # where mmpretrain's inferencer looks for the test pipeline
         self._inferencer = ImageClassificationInferencer(model, pretrained=False, classes=self.classes)
         self._visualizer = UniversalVisualizer()
@@ -118,16 +93,10 @@ class ClassificationPredictor(Predictor):
         self._visualizer.visualize_cls(image, sample, classes=self.classes, draw_gt=False, name=path, out_file=path)
 
 
-_PREDICTORS = dict(mmdet=DetectionPredictor, mmpretrain=ClassificationPredictor)
-
-
 def build_predictor(cfg: Config, path: str, device: str) -> Predictor:
-    """The model of a config with the weights of a checkpoint, ready to predict.
+    """The model of a config with the weights of a checkpoint, ready to predict on a device.
 
-    Args:
-        cfg (Config): Of mmdet or mmpretrain.
-        path (str): Checkpoint file or URL.
-        device (str): Where the model runs.
+    Images are prepared as the config's ``test_dataloader`` says.
 
     Raises:
         UserError: The device is not there, the model cannot be built or is neither detector nor classifier, or the
@@ -138,21 +107,21 @@ def build_predictor(cfg: Config, path: str, device: str) -> Predictor:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f'cannot use --device {device}: {summary(error)}') from error
     model = build_from(cfg)
-    kind = _PREDICTORS[cfg.default_scope]
-    if not isinstance(model, kind.kind):
+    if not isinstance(model, (BaseDetector, BaseClassifier)):
         raise UserError(f'config {cfg.filename} is of a {type(model).__name__}, but only detectors of mmdet and '
                         'classifiers of mmpretrain predict what can be drawn here')
     checkpoint = read_checkpoint(path)
     check_tested(model, path, checkpoint, MMLogger.get_current_instance())
-    return kind(model.to(device), cfg, _dataset_meta(cfg, checkpoint))
+    # Classes and palette: those of the training, or if the checkpoint does not know them those of the test set.
+    meta = {key.lower(): value for key, value in checkpoint.get('meta', {}).get('dataset_meta', {}).items()}
+    if 'classes' not in meta:
+        meta = DATASETS.build(dict(copy.deepcopy(cfg.test_dataloader.dataset), lazy_init=True)).metainfo
+    kind = DetectionPredictor if isinstance(model, BaseDetector) else ClassificationPredictor
+    return kind(model.to(device), cfg, meta)
 
 
 def load_image(cfg: Config, path: str) -> dict:
-    """A batch of one image, as the config's test pipeline prepares it.
-
-    Raises:
-        UserError: There is no such file, or no test pipeline.
-    """
+    """A batch of one image, as the config's test pipeline prepares it; errors if either is missing."""
     check_file('image', path)
     init_default_scope(cfg.default_scope)
     pipeline = next((dataset.pipeline for _, dataset in leaf_datasets(cfg, ['test']) if 'pipeline' in dataset), None)
@@ -160,12 +129,3 @@ def load_image(cfg: Config, path: str) -> dict:
         raise UserError(f'config {cfg.filename} has no test_dataloader with a pipeline, which says how to '
                         'prepare images')
     return pseudo_collate([Compose(pipeline)(dict(img_path=str(path), img_id=0))])
-
-
-def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:
-    """Classes and palette: those of the training, or if the checkpoint does not know them those of the test set."""
-    meta = {key.lower(): value for key, value in checkpoint.get('meta', {}).get('dataset_meta', {}).items()}
-    if 'classes' in meta:
-        return meta
-    dataset = copy.deepcopy(cfg.test_dataloader.dataset)
-    return DATASETS.build(dict(dataset, lazy_init=True)).metainfo

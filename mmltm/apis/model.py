@@ -13,12 +13,8 @@ from mmltm.models.mergers import Ratio
 from mmltm.models.zoo import model_config
 
 
-def get_model(name: str,
-              ratio: Ratio | None = None,
-              num_classes: int = 1000,
-              checkpoint: str | None = None,
-              merger: dict | str | None = None,
-              **kwargs) -> BaseModel:
+def get_model(name: str, ratio: Ratio | None = None, num_classes: int = 1000, checkpoint: str | None = None,
+              merger: dict | str | None = None, **kwargs) -> BaseModel:
     """A classifier by its name.
 
     The data preprocessor is that of the published weights: ImageNet's mean and standard deviation in RGB, for
@@ -42,8 +38,8 @@ def get_model(name: str,
         ImageClassifier: mmpretrain's, in evaluation mode.
 
     Raises:
-        UserError: For an unknown name, a merger that the backbone cannot use,
-            or a checkpoint that lacks parts of the backbone other than masks.
+        UserError: For an unknown name, a merger that the backbone cannot use, or a checkpoint that lacks parts of the
+            backbone other than masks.
 
     Examples:
         >>> import mmltm, torch
@@ -64,10 +60,8 @@ def get_model(name: str,
 def load_weights(model: BaseModel, checkpoint: str) -> None:
     """Load a classifier's weights and log which keys do not match.
 
-    Missing masks start unlearnt. A head of another size, or none, leaves the model's own as it is.
-
-    Raises:
-        UserError: Parts of the backbone other than masks are missing or differ in shape.
+    Missing masks start unlearnt. A head of another size, or none, leaves the model's own as it is. It is an error if
+    parts of the backbone other than masks are missing or differ in shape.
     """
     difference = compare(model, state_dict(read_checkpoint(checkpoint)))
     masks = [key for key in difference.missing if is_merging(key)]

@@ -16,11 +16,8 @@ _HOOKS = dict(mmdet='DetVisualizationHook', mmpretrain='VisualizationHook')
 def set_out(cfg: Config, path: str) -> None:
     """Lets the test dump its predictions to ``path``, in place.
 
-    COCO metrics keep their result files beside it, for ``foo.pkl`` ``foo.bbox.json`` and
-    ``foo.segm.json``; a second COCO metric writes ``foo.1.bbox.json`` and so on.
-
-    Raises:
-        UserError: ``path`` does not end in .pkl or .pickle.
+    COCO metrics keep their result files beside it, for ``foo.pkl`` ``foo.bbox.json`` and ``foo.segm.json``; a second
+    COCO metric writes ``foo.1.bbox.json`` and so on.
     """
     stem, suffix = osp.splitext(path)
     if suffix not in ('.pkl', '.pickle'):
@@ -48,14 +45,10 @@ def finish_out(cfg: Config) -> None:
             dump(results, path)
 
 
-def set_show(cfg: Config, show: bool, show_dir: str, wait_time: float) -> None:
+def set_show(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
     """Lets the test draw predictions, and ground truth beside them, on every image, in place.
 
-    Args:
-        cfg (Config): The config.
-        show (bool): Whether to open a window for each image.
-        show_dir (str): Folder for the pictures; None or empty for no files.
-        wait_time (float): Seconds that a window stays.
+    In a window for ``wait_time`` seconds each with ``show``, and as files in ``show_dir`` unless empty or None.
     """
     cfg.setdefault('default_hooks', {})
     cfg.default_hooks.setdefault('visualization', dict(type=_HOOKS[cfg.default_scope]))

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from numbers import Real
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -20,11 +19,7 @@ def is_first_on_machine(launcher: str) -> bool:
 
 
 def check_config(cfg: Config, splits: Sequence[str]) -> None:
-    """Checks options, checkpoints' files and the datasets of ``splits``, in this order.
-
-    Raises:
-        UserError: Something would fail later on.
-    """
+    """Checks options, checkpoints' files and the datasets of ``splits``, in this order."""
     check_ratio(cfg)
     if 'train' in splits:
         check_amp(cfg)
@@ -33,29 +28,24 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
 
 
 def check_ratio(cfg: Config) -> None:
-    """Checks that the merger of mmltm's backbones is a config and its ratios, a number or one per block, in (0, 1].
-
-    Raises:
-        UserError: It is none, or one is not.
-    """
+    """Checks the merger of mmltm's backbones and that its ratios, a number or one per block, are in (0, 1]."""
     backbone = cfg.model.get('backbone') or {}
     if 'mmltm.' not in str(backbone.get('type')):  # as text for classes, too
         return
     merger = backbone.get('merger') or {}
+    if isinstance(merger, str):  # its type alone
+        merger = dict(type=merger)
     if not isinstance(merger, dict):
-        raise UserError(f'model.backbone.merger is {merger!r}, expected a config like dict(type="LTM", ratio=0.7)')
+        raise UserError(f'model.backbone.merger is {merger!r}, expected a config like dict(type="LTM", ratio=0.7), or '
+                        'a type')
     for key, ratio in (('ratio', backbone.get('ratio')), ('merger.ratio', merger.get('ratio'))):
         for value in ratio if isinstance(ratio, (list, tuple)) else [ratio]:
-            if value is not None and not (isinstance(value, Real) and 0 < value <= 1):
+            if value is not None and not (isinstance(value, (int, float)) and 0 < value <= 1):
                 raise UserError(f'model.backbone.{key} is {value!r}, expected a number in (0, 1]')
 
 
 def check_amp(cfg: Config) -> None:
-    """Checks that there is a device for mixed precision; mmengine refuses to use it on a CPU.
-
-    Raises:
-        UserError: There is none.
-    """
+    """Checks that there is a device for mixed precision; mmengine refuses to use it on a CPU."""
     kind = cfg.optim_wrapper.get('type', '')
     kind = kind if isinstance(kind, str) else kind.__name__
     if kind.endswith('AmpOptimWrapper') and get_device() in ('cpu', 'mps'):

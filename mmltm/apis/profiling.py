@@ -24,12 +24,9 @@ FEWEST_ROUNDS = 3
 
 
 def network_call(model: nn.Module, inputs: Tensor, predict: bool = False) -> Callable[[], object]:
-    """A forward pass of a whole network on a normalised batch.
+    """A forward pass of a classifier of mmpretrain or a detector of mmdet on a normalised batch, (B, 3, H, W).
 
-    Args:
-        model (nn.Module): Classifier of mmpretrain or detector of mmdet.
-        inputs (Tensor): (B, 3, H, W).
-        predict (bool): With post-processing, as at test time; else network only.
+    With ``predict`` post-processing takes part, as at test time.
     """
     shape = tuple(inputs.shape[-2:])
     meta = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0))
@@ -51,22 +48,18 @@ def count_macs(model: nn.Module, call: Callable[[], object]) -> dict[str, float]
     with torch.no_grad():
         call()  # makes constant masks, whose making is not part of a forward pass
     # Fused attention kernels hide their products from the counter on some devices; the plain form shows them.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, depth=None) as counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
     root = type(model).__name__
     counts = {'': counter.get_total_flops() / 2}
     for name, operators in counter.get_flop_counts().items():
         if name.startswith(root + '.'):
             counts[name[len(root) + 1:]] = sum(operators.values()) / 2
-    _fill_containers(model, '', counts)
+    # A module that is never called itself (a list, a head by its own methods) holds its children's.
+    for name, module in reversed(list(model.named_modules(remove_duplicate=False))):
+        children = (counts[f'{name}.{key}' if name else key] for key, _ in module.named_children())
+        counts.setdefault(name, sum(children))
     return counts
-
-
-def _fill_containers(module: nn.Module, name: str, counts: dict[str, float]) -> float:
-    """Count of a module; one that is never called itself (a list, a head by its own methods) holds its children's."""
-    children = sum(_fill_containers(child, f'{name}.{key}' if name else key, counts)
-                   for key, child in module.named_children())
-    return counts.setdefault(name, children)
 
 
 class Timing(NamedTuple):
@@ -93,13 +86,8 @@ def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup:
                      progress: Callable[[], None] = lambda: None, max_seconds: float = math.inf) -> list[Timing]:
     """Time several calls in turn, each once a round, in an order that reverses from round to round.
 
-    Args:
-        calls (Sequence[Callable]): Candidates.
-        rounds (int): Counted rounds.
-        warmup (int): Rounds before that, not counted.
-        device (torch.device): Where the calls run; on CUDA events measure the device's own time.
-        progress (Callable): Called after every round.
-        max_seconds (float): After so long no round begins, but :data:`FEWEST_ROUNDS` are counted all the same.
+    Rounds are counted after ``warmup`` more, and ``progress`` is called after each. On CUDA events measure the device's
+    own time. After ``max_seconds`` no round begins, but :data:`FEWEST_ROUNDS` are counted all the same.
     """
     seconds: list[list[float]] = [[] for _ in calls]
     order = list(range(len(calls)))
@@ -130,14 +118,7 @@ def _time_once(call: Callable[[], object], device: torch.device) -> float:
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """By how many bytes the tensors of a call, at most, exceed those before it.
-
-    Not what allocators and libraries keep for themselves.
-
-    Args:
-        call (Callable): Without arguments.
-        device (torch.device): Where it runs.
-    """
+    """By how many bytes the tensors of a call, at most, exceed those before it, not what allocators keep."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

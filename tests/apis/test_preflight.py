@@ -13,7 +13,7 @@ def backbone(type='mmltm.LTMEfficientViT', **kwargs):
 
 @pytest.mark.parametrize('settings', [
     {}, dict(ratio=1.0), dict(ratio=1), dict(ratio=[0.5, 1.0]), dict(merger=None),
-    dict(merger=dict(ratio=0.1)), dict(type='SomebodyElses', ratio=16),
+    dict(merger=dict(ratio=0.1)), dict(merger='ToMe', ratio=0.7), dict(type='SomebodyElses', ratio=16),
 ])
 def test_good_ratios(settings):
     check_ratio(backbone(**settings))
@@ -25,6 +25,7 @@ def test_good_ratios(settings):
     (dict(ratio=[0.7, -0.1]), 'model.backbone.ratio is -0.1, expected'),
     (dict(ratio='0.7x'), "model.backbone.ratio is '0.7x', expected"),
     (dict(merger=dict(ratio=float('nan'))), 'model.backbone.merger.ratio is nan, expected'),
+    (dict(merger='ToMe', ratio=2), 'model.backbone.ratio is 2, expected'),
     (dict(merger=5), 'model.backbone.merger is 5, expected a config'),
 ])
 def test_bad_ratios(settings, message):

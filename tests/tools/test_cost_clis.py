@@ -57,9 +57,11 @@ def test_scopes_and_what_the_file_has(call, config):
 
 
 def test_mergers_side_by_side(call, config):
-    results = call('benchmark', config, *QUICK, '--mergers', 'AvgPool', 'ToMe', 'LTM', '--ratio', '0.7')
-    vanilla, pooling, tome, ltm = results['rows']
-    assert [row['ratio'] for row in results['rows']] == [None, 0.7, 0.7, 0.7]
+    mergers = ('AvgPool', 'ToMe', 'LTM', 'Crop', 'LTM:mode=static')
+    results = call('benchmark', config, *QUICK, '--mergers', *mergers, '--ratio', '0.7')
+    vanilla, pooling, tome, ltm, crop, static = results['rows']
+    assert [(row['merger'], row['ratio']) for row in results['rows'][1:]] == [(name, 0.7) for name in mergers]
+    assert crop['gmacs'] <= static['gmacs'] <= ltm['gmacs'] < vanilla['gmacs']
     assert pooling['first_ratio'] == 1 and ltm['first_ratio'] > 0 and vanilla['first_ratio'] is None
     assert tome['reason'].startswith('merger ToMe keeps no grid') and 'latency_ms' not in tome
 
@@ -79,7 +81,8 @@ def test_ratios_in_one_file(call, config):
 
 @pytest.mark.parametrize('tool', ['benchmark', 'get_flops'])
 def test_wrong_number_of_ratios(call, config, tool):
-    with pytest.raises(SystemExit, match=r'error: cannot build the model from .*small.py: .*ratio has 2 values for 4 merging blocks'):
+    with pytest.raises(SystemExit, match=(
+            r'error: cannot build the model from .*small.py: .*ratio has 2 values for 4 merging blocks')):
         call(tool, config, '--cfg-options', 'model.backbone.ratio=[0.5,0.5]')
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -14,13 +14,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mmltm.apis.benchmarking import SCOPES, Comparison, variants
+from mmltm.apis.benchmarking import SCOPES, VANILLA, build_variant, merger_of, parameters, scope_macs, variants
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
+from mmltm.apis.profiling import network_call, time_interleaved
 from mmltm.apis.results import ResultFile, config_name
 from mmltm.errors import UserError, run
-from mmltm.models.mergers import TOKEN_MERGERS
+from mmltm.merging import GridMerger
+from mmltm.merging.base import merged_size
+from mmltm.merging.grids import map_to_tokens, tokens_to_map
+from mmltm.models.mergers import TOKEN_MERGERS, merger_type
 
 EXAMPLES = """examples:
   # detectors, whole with post-processing and their backbones alone; started again, it goes on where it stopped
@@ -43,16 +47,53 @@ next call, as the scripts of this project do; results say whether it was so (fre
 KEY = ('config', 'merger', 'ratio', 'scope', 'shape', 'batch_size')
 
 
+class CropMerge:
+    """The upper left corner of maps, (B, ..., C, H, W), as large as a merged map; their memory layout is kept."""
+
+    def __init__(self, grid, source, target):
+        self.grid, self.merged_grid = tuple(grid), merged_size(grid, source, target)
+
+    def merge(self, x):
+        """(B, ..., C, H, W) to (B, ..., C, H', W'), a view."""
+        return x[..., :self.merged_grid[0], :self.merged_grid[1]]
+
+    def unmerge(self, y):
+        """(B, ..., C, H', W') to (B, ..., C, H, W), zeros where there is nothing."""
+        x = y.new_zeros(*y.shape[:-3], *self.grid, y.shape[-3]).movedim(-1, -3)
+        self.merge(x).copy_(y)
+        return x
+
+    def restore(self, full, merged, update):
+        """The map before merging but for its corner, which is ``update``: every way back writes so much."""
+        full = full.clone()
+        self.merge(full).copy_(update)
+        return full
+
+    def detour(self, tokens, function):
+        """A function of the tokens in the corner, and zeros elsewhere, (B, H W, C)."""
+        corner = map_to_tokens(self.merge(tokens_to_map(tokens, self.grid)))
+        return map_to_tokens(self.unmerge(tokens_to_map(function(corner), self.merged_grid)))
+
+
+class Crop(GridMerger):
+    """Cuts off the tokens of a block that merging would take away, and brings back nothing: what it saves without any
+    arithmetic is the physical limit of any merger at the same number of tokens. What the model says is worthless.
+    """
+
+    def operator(self, x):
+        return CropMerge(x.shape[-2:], self.source, self.target)
+
+
 def parse_args():
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config with a backbone of mmltm')
     parser.add_argument('--scope', nargs='+', choices=SCOPES, default=['network'],
                         help='what to time: the whole network with post-processing, its backbone, or both; default: '
                         'network')
-    parser.add_argument('--mergers', nargs='+', default=[], metavar='TYPE[:KEY=VALUE,...]',
-                        help=f"mergers to time at the same ratio, of {', '.join(sorted(TOKEN_MERGERS.module_dict))}, "
-                        "and Crop, which cuts tokens off at no cost; settings as in LTM:mode=static; default: the config's "
-                        'own')
+    parser.add_argument('--mergers', nargs='+', metavar='TYPE[:KEY=VALUE,...]',
+                        help=f'mergers to time at the same ratio, of {", ".join(sorted(TOKEN_MERGERS.module_dict))}, '
+                        'and Crop, which cuts tokens off at no cost; settings as in LTM:mode=static; default: the '
+                        "config's own")
     parser.add_argument('--ratio', type=float, metavar='R',
                         help="share of tokens that blocks keep; default: the config's own")
     parser.add_argument('--shape', nargs=2, type=int, action='append', metavar=('H', 'W'),
@@ -81,7 +122,7 @@ def parse_args():
 
 
 def load_configs(args):
-    """Configs by the name that rows give them; what is wrong with any of them is said before time is spent."""
+    """Configs and variants by the name that rows give them; what is wrong is said before time is spent."""
     configs = {}
     for name in args.configs:
         cfg = load_config(name, args.cfg_options)
@@ -89,25 +130,104 @@ def load_configs(args):
         stem = config_name(name)
         if stem in configs:
             raise UserError(f'config {name}: another one is called {stem}, too')
-        configs[stem] = cfg
-        variants(cfg, args.mergers, args.ratio)
+        configs[stem] = cfg, variants(cfg, named_mergers(args.mergers or (), merger_of(cfg)), args.ratio)
     return configs
 
 
-def measure(name, cfg, args, results, progress):
+def named_mergers(names, own):
+    """Configs of the mergers that the command line names; the config's own type keeps what the config says of it."""
+    mergers = {}
+    for name in names:
+        kind, _, settings = name.partition(':')
+        merger = mergers[name] = dict(own) if kind == own['type'] else dict(type=Crop if kind == 'Crop' else kind)
+        for setting in filter(None, settings.split(',')):
+            key, equals, value = setting.partition('=')
+            if not equals:
+                raise UserError(f'merger {name}: expected TYPE:KEY=VALUE,...')
+            merger[key] = CfgOptions._parse_int_float_bool(value)
+        try:
+            merger_type(merger)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return mergers
+
+
+def forward(model, scope, inputs, amp, compiled):
+    """A call without arguments for one measurement; that of a network comes with post-processing."""
+    call = partial(model.backbone, inputs) if scope == 'backbone' else network_call(model, inputs, predict=True)
+    call = torch.compile(call) if compiled else call
+    return torch.autocast(inputs.device.type)(call) if amp else call
+
+
+class Comparison:
+    """Variants of one config, the vanilla twin first, held in memory together and measured in the same rounds.
+
+    Of several mergers, one that the backbone cannot use becomes a row that says why; a single one is an error.
+    """
+
+    def __init__(self, cfg, lines, args):
+        self.variants, self.args, self.device = lines, args, torch.device(args.device)
+        self.models, self.reasons = {}, {}
+        self.gmacs = cache(self._gmacs)  # the same for every batch size
+        for line in lines:
+            try:
+                self.models[line.merger] = build_variant(cfg, line).to(self.device)
+            except UserError as error:
+                if line.merger == VANILLA or len(lines) == 2:
+                    raise
+                self.reasons[line.merger] = str(error.__cause__)
+
+    def measure(self, scope, shape, batch, progress):
+        """Rows of results, one a variant, for a batch of noise; ``progress`` is called after every round.
+
+        Each has ``merger`` and ``ratio``; ``reason`` where it could not be built; else ``gmacs`` of an image,
+        ``parameters_m`` in millions, ``rounds`` counted, ``latency_ms`` (median), ``images_per_second``, ``macs_ratio``
+        and ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's (None for
+        vanilla, and where the first merger could not be built). Of latencies there are ``..._quartiles``, too; ratios
+        are medians and quartiles of the rounds' own ratios.
+        """
+        args = self.args
+        inputs = torch.randn(batch, 3, *shape, device=self.device)
+        calls = [forward(model, scope, inputs, args.amp, args.compile) for model in self.models.values()]
+        timings = dict(zip(self.models, time_interleaved(
+            calls, args.rounds, args.warmup, self.device, progress, args.max_time)))
+        first = timings.get(self.variants[1].merger)
+        rows = []
+        for line in self.variants:
+            row = dict(merger=line.merger, ratio=line.ratio, scope=scope, shape=list(shape), batch_size=batch)
+            rows.append(row)
+            if line.merger in self.reasons:
+                row.update(reason=self.reasons[line.merger])
+                continue
+            timing, model = timings[line.merger], self.models[line.merger]
+            ratio = timing.ratio_to(timings[VANILLA])
+            gmacs = self.gmacs(line.merger, scope, *shape)
+            row.update(
+                gmacs=gmacs, parameters_m=parameters(model.backbone if scope == 'backbone' else model),
+                rounds=len(timing.seconds), latency_ms=1e3 * timing.median,
+                latency_ms_quartiles=[1e3 * q for q in timing.quartiles], images_per_second=batch / timing.median,
+                macs_ratio=gmacs / self.gmacs(VANILLA, scope, *shape), latency_ratio=ratio.median,
+                latency_ratio_quartiles=list(ratio.quartiles), first_ratio=None, first_ratio_quartiles=None)
+            if first is not None and line.merger != VANILLA:
+                mine = first.ratio_to(timing)
+                row.update(first_ratio=mine.median, first_ratio_quartiles=list(mine.quartiles))
+        return rows
+
+    def _gmacs(self, name, scope, *shape):
+        return scope_macs(self.models[name], scope, shape)[''] / 1e9
+
+
+def measure(name, cfg, lines, args, results, progress):
     """Adds to ``results`` what they lack of one config, whose models are gone afterwards."""
-    lines = variants(cfg, args.mergers, args.ratio)
     todo = [dict(scope=scope, shape=list(shape), batch=batch)
             for scope in args.scope for shape in args.shape for batch in args.batch_size
             if not all(results.has(config=name, merger=line.merger, ratio=line.ratio, scope=scope,
                                    shape=list(shape), batch_size=batch) for line in lines)]
-    comparison = Comparison(cfg, lines, torch.device(args.device)) if todo else None
+    comparison = Comparison(cfg, lines, args) if todo else None
     for job in todo:
         title = '{}, {scope}, {batch} x {shape[0]} x {shape[1]}'.format(name, **job)
         task = progress.add_task(title, total=args.rounds + args.warmup)
-        rows = comparison.measure(
-            **job, rounds=args.rounds, warmup=args.warmup, progress=partial(progress.advance, task),
-            max_seconds=args.max_time, amp=args.amp, compiled=args.compile)
+        rows = comparison.measure(**job, progress=partial(progress.advance, task))
         results.add([dict(config=name, **row) for row in rows])
         progress.remove_task(task)
 
@@ -147,10 +267,11 @@ def main():
     device = torch.device(args.device)
     kept = device.type != 'cuda' and os.environ.get('MALLOC_MMAP_MAX_') == '0'
     results = ResultFile(args.out, 'benchmark', KEY, device, dict(
-        amp=args.amp, compiled=args.compile, **({'tf32': True} if args.tf32 else {}), freed_memory_kept=kept, cfg_options=args.cfg_options or {}))
+        amp=args.amp, compiled=args.compile, **(dict(tf32=True) if args.tf32 else {}), freed_memory_kept=kept,
+        cfg_options=args.cfg_options or {}))
     with Progress(console=console, transient=True) as progress:
-        for name, cfg in progress.track(configs.items(), description='configs'):
-            measure(name, cfg, args, results, progress)
+        for name, (cfg, lines) in progress.track(configs.items(), description='configs'):
+            measure(name, cfg, lines, args, results, progress)
     show([row for row in results.rows if row['config'] in configs],
          ', '.join(f'{key} {value}' for key, value in results.setting.items()), console)
 

@@ -30,9 +30,10 @@ from mmltm.models.builder import build_model
 from mmltm.models.mergers import merger_config
 
 EXAMPLES = """examples:
-  python tools/analysis_tools/benchmark_ib.py configs/imagenet/ltm_efficientvit_b1_300e_in1k.py --batch-size 32 --threads 1
+  python tools/analysis_tools/benchmark_ib.py configs/imagenet/ltm_efficientvit_b1_300e_in1k.py --threads 1
   # the same model with statistics of another number of classes, at another size
-  python tools/analysis_tools/benchmark_ib.py configs/imagenet/ltm_efficientvit_b1_300e_in1k.py --shape 128 --num-classes 10
+  python tools/analysis_tools/benchmark_ib.py configs/imagenet/ltm_efficientvit_b1_300e_in1k.py --shape 128 \\
+      --num-classes 10
 
 A step is the config's own: preprocessing, batch augmentation, forward, backward, optimizer, and frozen weights where
 MaskTuningHook is among its hooks. Images are noise, no data set is read. On, IBStatisticsHook does before, within and

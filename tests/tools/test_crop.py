@@ -1,9 +1,12 @@
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 
-from mmltm.apis.crop import Crop
 from mmltm.merging import AvgPool
 
+Crop = runpy.run_path(str(Path(__file__).parents[2] / 'tools/analysis_tools/benchmark.py'))['Crop']
 WINDOW = dict(source=(7, 7), target=(5, 6), embed_dims=3)
 
 
