@@ -57,11 +57,7 @@ def _merging(backbone: nn.Module, merger: dict) -> nn.Module:
     if family is None:
         names = ', '.join(registered_type(family.vanilla) for family in FAMILIES.values())
         raise UserError(f'apply_ltm knows the backbones {names}, got {registered_type(type(backbone))}')
-    merging = family.merging(
-        merger=merger,
-        out_indices=tuple(backbone.out_indices),
-        frozen_stages=backbone.frozen_stages,
-        **family.arguments(backbone)).train(backbone.training)
+    merging = family.merging(merger=merger, **family.arguments(backbone)).train(backbone.training)
     device = next(backbone.parameters()).device
     _check_shapes(backbone, merging)
     _take_over(backbone, merging)

@@ -1,6 +1,6 @@
 """The families of backbones, one file each."""
 
 from . import efficientvit, mobilevit, swin, vision_transformer  # noqa: F401  (register themselves)
-from .base import FAMILIES, Architecture, Family, Layout, register_family, registered_type
+from .base import FAMILIES, POOLING, Architecture, Family, Layout, register_family, registered_type
 
-__all__ = ['FAMILIES', 'Architecture', 'Family', 'Layout', 'register_family', 'registered_type']
+__all__ = ['FAMILIES', 'POOLING', 'Architecture', 'Family', 'Layout', 'register_family', 'registered_type']

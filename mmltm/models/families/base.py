@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from mmltm.errors import UserError
+from mmltm.registry import MODELS
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 POOLING = dict(type='GlobalAveragePooling')
@@ -81,7 +82,7 @@ class Family:
     architectures: Mapping[str, Architecture]
     head: str
     arguments: Callable[[nn.Module], dict]
-    layouts: Mapping[str, Layout | Callable[[Container[str]], Layout]]
+    layouts: Mapping[str, Layout | Callable[[Container[str]], Layout]] = field(default_factory=dict)
     openmmlab: Layout = Layout()
     constants: str | None = None
     neck: dict | None = None
@@ -107,5 +108,6 @@ def register_family(family: Family) -> Family:
 
 
 def registered_type(kind: type) -> str:
-    """What configs call a class of mmpretrain, mmdet or mmltm: 'mmpretrain.MobileViT'."""
-    return f'{kind.__module__.partition(".")[0]}.{kind.__name__}'
+    """What configs call a class: 'mmpretrain.MobileViT', or 'mmltm.X' for all that is registered here."""
+    own = MODELS.module_dict.get(kind.__name__) is kind
+    return f'{"mmltm" if own else kind.__module__.partition(".")[0]}.{kind.__name__}'

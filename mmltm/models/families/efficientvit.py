@@ -43,6 +43,8 @@ _MIT = Layout((
 def _arguments(backbone: EfficientViT) -> dict:
     return dict(
         arch=backbone.arch,
+        out_indices=tuple(backbone.out_indices),
+        frozen_stages=backbone.frozen_stages,
         in_channels=backbone.stem[0].in_channels,
         norm_eval=backbone.norm_eval,
         with_cp=backbone.with_cp,

@@ -38,6 +38,8 @@ def _arguments(backbone: MobileViT) -> dict:
     last = backbone.conv_1x1_exp.conv
     return dict(
         arch=backbone.arch,
+        out_indices=tuple(backbone.out_indices),
+        frozen_stages=backbone.frozen_stages,
         in_channels=backbone.stem.conv.in_channels,
         stem_channels=backbone.stem.conv.out_channels,
         last_exp_factor=last.out_channels // last.in_channels)

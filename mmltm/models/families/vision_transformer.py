@@ -30,6 +30,8 @@ def patch_arguments(backbone: SwinTransformer | VisionTransformer) -> dict:
     embed = backbone.patch_embed
     return dict(
         arch=backbone.arch_settings,
+        out_indices=tuple(backbone.out_indices),
+        frozen_stages=backbone.frozen_stages,
         img_size=embed.init_input_size,
         in_channels=embed.projection.in_channels,
         patch_size=embed.projection.kernel_size,
