@@ -8,7 +8,7 @@ features.
 from .assignment import class_centroids, conditional_assignment, soft_assignment
 from .bottleneck import BottleneckSums, ib_bound, ib_loss, mutual_information
 from .centroids import ClassCentroids
-from .gradient import average_mask_gradient, bound_direction, mask_gradient
+from .gradient import bound_direction, mask_gradient
 from .inputs import target_distribution
 from .posterior import PosteriorFrame
 from .report import BottleneckReport
@@ -17,6 +17,6 @@ from .targets import BatchTargets, ObjectBoxes
 
 __all__ = [
     'BatchTargets', 'BottleneckReport', 'BottleneckSums', 'ClassCentroids', 'ClassStatistics', 'ObjectBoxes',
-    'PosteriorFrame', 'average_mask_gradient', 'bound_direction', 'class_centroids', 'conditional_assignment',
+    'PosteriorFrame', 'bound_direction', 'class_centroids', 'conditional_assignment',
     'ib_bound', 'ib_loss', 'mask_gradient', 'mutual_information', 'soft_assignment', 'target_distribution'
 ]

@@ -5,12 +5,12 @@ Departures: targets may be distributions, classes without a sample take no part 
 and features may be L2-normalised first, as in the authors' public training script.
 """
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .inputs import check_batch, check_rows, full_precision, target_distribution
+from .inputs import check_batch, check_rows, target_distribution
+from .precision import full_precision
 
 
 @full_precision
@@ -32,9 +32,8 @@ def class_centroids(features: Tensor, targets: Tensor, num_classes: int | None =
     check_batch('features', features)
     p = target_distribution(targets, num_classes).to(features.dtype)
     check_rows(features=features, targets=p)
-    sums = p.T @ features.flatten(1)
     counts = p.sum(0).clamp_min(torch.finfo(p.dtype).tiny)
-    return (sums / counts[:, None]).unflatten(1, features.shape[1:])
+    return (p.T @ features.flatten(1) / counts[:, None]).unflatten(1, features.shape[1:])
 
 
 @full_precision
@@ -42,19 +41,16 @@ def soft_assignment(features: Tensor, centroids: Tensor, beta: float = 1.0, norm
                     present: Tensor | None = None) -> Tensor:
     """Soft assignment of features to classes, phi(F_i, a) = softmax_a(-beta ||F_i - c_a||^2) (section 3.2).
 
-    Distances come from one matrix product, 2 <F_i, c_a> - ||c_a||^2, with ||F_i||^2 left out because the
-    softmax does not see it. Expanded like that they would lose all digits where features share a large
-    offset, so the mean centroid is subtracted from both sides first; the error of beta ||F_i - c_a||^2 is
-    then about beta eps |F_i - m| |c_a - m|, the size of the error that rounding F_i itself makes when the
-    spread, not the offset, is large. (TF32 products, off by default in PyTorch, have an eps of 1e-3.)
+    Distances come from one matrix product, 2 <F_i, c_a> - ||c_a||^2, with ||F_i||^2 left out because the softmax does
+    not see it. Expanded like that they would lose all digits where features share a large offset, so the mean
+    centroid is subtracted from both sides first. (TF32 products, off by default in PyTorch, have an eps of 1e-3.)
 
     Args:
         features (Tensor): (n, ...).
         centroids (Tensor): (C, ...).
         beta (float): Inverse temperature. Defaults to 1.0, as in the paper.
         normalize (bool): L2-normalise every (flattened) feature and centroid first. Defaults to False.
-        present (Tensor, optional): (C,) bool. Classes that take part; phi is exactly 0 for the others.
-            Defaults to all.
+        present (Tensor, optional): (C,) bool. Classes that take part; phi is exactly 0 for the others. Defaults to all.
 
     Returns:
         Tensor: (n, C). Rows sum to one, or to zero if no class takes part.

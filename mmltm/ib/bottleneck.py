@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .inputs import check_rows, full_precision, target_distribution
+from .inputs import check_rows, target_distribution
+from .precision import full_precision
 
 
 def log_probability(probability: Tensor) -> Tensor:
@@ -32,21 +33,13 @@ class BottleneckSums(NamedTuple):
     """All that IB and IBB need to know of some samples, as sums, which add up over batches and ranks.
 
     A sample weighs w_i = sum_y p_i(y), one as a rule.
-
-    Attributes:
-        mass (Tensor): sum_i w_i.
-        joint_input (Tensor): (C, B), sum_i w_i phi(X~_i, a) phi(X_i, b).
-        joint_label (Tensor): (C, k), sum_i phi(X~_i, a) p_i(y), of all classes y, or of those that occur.
-        inputs (Tensor): (B,), sum_i w_i phi(X_i, b).
-        log_inputs (Tensor): (B,), sum_i w_i log phi(X_i, b).
-        certainty (Tensor): sum_i w_i sum_b phi(X_i, b) log phi(X_i, b).
     """
-    mass: Tensor
-    joint_input: Tensor
-    joint_label: Tensor
-    inputs: Tensor
-    log_inputs: Tensor
-    certainty: Tensor
+    mass: Tensor  # sum_i w_i
+    joint_input: Tensor  # (C, B), sum_i w_i phi(X~_i, a) phi(X_i, b)
+    joint_label: Tensor  # (C, k), sum_i phi(X~_i, a) p_i(y), of all classes y, or of those that occur
+    inputs: Tensor  # (B,), sum_i w_i phi(X_i, b)
+    log_inputs: Tensor  # (B,), sum_i w_i log phi(X_i, b)
+    certainty: Tensor  # sum_i w_i sum_b phi(X_i, b) log phi(X_i, b)
 
     @classmethod
     def of(cls, phi_merged: Tensor, phi_input: Tensor, p: Tensor) -> 'BottleneckSums':
@@ -110,8 +103,7 @@ def ib_bound(phi_merged: Tensor, phi_input: Tensor, targets: Tensor, q: Tensor) 
         phi_merged (Tensor): (n, C) soft assignments of the merged features X~.
         phi_input (Tensor): (n, B) soft assignments of the input features X.
         targets (Tensor): (n,) class indices or (n, C) distributions.
-        q (Tensor): (C, C) Q(a|y), of this batch or of any other: the bound holds for every conditional
-            distribution.
+        q (Tensor): (C, C) Q(a|y), of this batch or of any other: the bound holds for every one.
 
     Returns:
         tuple[Tensor, Tensor]: IBB and C0, in nats.
@@ -132,9 +124,7 @@ def _some_targets(targets: Tensor, phi: Tensor) -> Tensor:
 def label_scores(p: Tensor, q: Tensor) -> Tensor:
     """Label score of every class for every sample, l_ia = sum_y p_i(y) log Q(a|y), (n, C).
 
-    Args:
-        p (Tensor): (n, k) target shares of all classes, or of those that have any.
-        q (Tensor): (C, k) Q(a|y) of the same classes y.
+    From target shares (n, k) and Q (C, k), both of all classes y, or of those that have any share.
     """
     if q.shape[1] != p.shape[1]:
         raise ValueError(f'q of shape {tuple(q.shape)} does not match targets over {p.shape[1]} classes')

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .assignment import assign_by_products, class_bias
 from .gradient import inverse
-from .inputs import check_batch, check_rows, full_precision
+from .inputs import check_batch, check_rows
+from .precision import full_precision
 from .projection import orthogonal_projection, principal_projection
 from .ranks import sum_over_ranks
 from .targets import BatchTargets
@@ -20,18 +21,11 @@ Fold = TypeVar('Fold')
 
 
 class Frame(NamedTuple):
-    """What assignments have in common for a whole epoch, all of it small.
-
-    Attributes:
-        origin (Tensor): (P d,) from which features and centroids are seen.
-        scale (Tensor): (C,) inverse norms of the centroids about it.
-        bias (Tensor): (C,) of phi, see :func:`class_bias`.
-        present (Tensor): (C,) bool, classes that have a centroid.
-    """
-    origin: Tensor
-    scale: Tensor
-    bias: Tensor
-    present: Tensor
+    """What assignments have in common for a whole epoch, all of it small."""
+    origin: Tensor  # (P d,), from which features and centroids are seen
+    scale: Tensor  # (C,), inverse norms of the centroids about it
+    bias: Tensor  # (C,), see class_bias
+    present: Tensor  # (C,) bool, classes that have a centroid
 
 
 class ClassCentroids(nn.Module):
@@ -68,25 +62,16 @@ class ClassCentroids(nn.Module):
     epoch_features: Tensor
     epoch_counts: Tensor
 
-    def __init__(self,
-                 num_classes: int,
-                 num_tokens: int,
-                 embed_dims: int,
-                 stat_dim: int | None = 16,
-                 beta: float = 1.0,
-                 normalize: bool = False,
-                 center: bool = False,
-                 seed: int = 0,
+    def __init__(self, num_classes: int, num_tokens: int, embed_dims: int, stat_dim: int | None = 16,
+                 beta: float = 1.0, normalize: bool = False, center: bool = False, seed: int = 0,
                  name: str = '') -> None:
         super().__init__()
         self.num_classes, self.beta, self.normalize, self.center = num_classes, beta, normalize, center
         self.embed_dims, self.name = embed_dims, name
-        if stat_dim is None or stat_dim >= embed_dims:
-            stat_dim, projection = embed_dims, None
-        else:
-            projection = orthogonal_projection(embed_dims, stat_dim, seed)
-        self.register_buffer('projection', projection)
-        self.register_buffer('centroids', torch.zeros(num_classes, num_tokens, stat_dim))
+        exact = stat_dim is None or stat_dim >= embed_dims
+        channels = embed_dims if stat_dim is None or exact else stat_dim
+        self.register_buffer('projection', None if exact else orthogonal_projection(embed_dims, channels, seed))
+        self.register_buffer('centroids', torch.zeros(num_classes, num_tokens, channels))
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
         self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
@@ -110,16 +95,12 @@ class ClassCentroids(nn.Module):
     @torch.no_grad()
     @full_precision
     def fit_projection(self, tokens: Tensor) -> None:
-        """Replace the random projection by the principal directions of ``tokens`` over all ranks. Collective.
+        """Replace the random projection by the principal directions of ``tokens`` (..., D) over all ranks. Collective.
 
-        Meant to be called once, on a first batch, where the features are not about to change much
-        (pre-trained weights). On convolutional features of photographs, 144 channels to 16, the mask gradient
-        then had a cosine of 0.99 and more with the exact one; with random projections it had 0.5 to 0.95, and
-        less where phi is sharp. Only where all directions are equally strong is a random one as good.
-        Statistics start anew, as they belong to the old space. Nothing happens without projection.
-
-        Args:
-            tokens (Tensor): (..., D).
+        Meant to be called once, on a first batch, where the features are not about to change much (pre-trained
+        weights). On convolutional features of photographs, 144 channels to 16, the mask gradient then had a cosine of
+        0.99 and more with the exact one; with random projections it had 0.5 to 0.95. Statistics start anew, as they
+        belong to the old space. Nothing happens without projection.
         """
         if self.projection is None:
             return
@@ -137,9 +118,10 @@ class ClassCentroids(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Forget all samples."""
-        self._forget()
-        for buffer in (self.centroids, self.counts, *self._epoch_sums):
-            buffer.zero_()
+        self._folds.clear()
+        self.centroids.zero_()
+        self.counts.zero_()
+        self.restart_epoch()
 
     @property
     def _epoch_sums(self) -> tuple[Tensor, ...]:
@@ -186,7 +168,7 @@ class ClassCentroids(nn.Module):
 
     def _folded(self, key: str, fold: Callable[[], Fold], *buffers: Tensor) -> Fold:
         """What ``fold`` makes of buffers, kept until one of them changes."""
-        # Tensors made in inference mode count no versions; what replaces or changes them calls _forget.
+        # Tensors made in inference mode count no versions; what replaces or changes them clears the folds.
         stamp = tuple((id(x), 0 if x.is_inference() else x._version) for x in buffers)
         if key not in self._folds or self._folds[key][0] != stamp:
             # Made as ordinary tensors, since training goes on with what evaluation has folded.
@@ -194,42 +176,19 @@ class ClassCentroids(nn.Module):
                 self._folds[key] = stamp, fold()
         return self._folds[key][1]
 
-    def _forget(self) -> None:
-        self._folds.clear()
-
     def _apply(self, *args, **kwargs) -> 'ClassCentroids':
-        self._forget()
+        self._folds.clear()
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, '_folds': {}}
 
-    @torch.no_grad()
     def update(self, features: Tensor, targets: Tensor | BatchTargets) -> None:
-        """Add a batch to the sums of this epoch.
-
-        Args:
-            features (Tensor): (n, P, d) projected features.
-            targets (Tensor): (n,) class indices or (n, C) distributions.
+        """Add a batch to the sums of this epoch: projected features (n, P, d), and (n,) class indices or (n, C) shares.
 
         Raises:
             ValueError: Empty batch, non-finite features, bad targets, wrong shapes. Names the layer.
         """
-        self.accumulate(features, self._checked(features, targets))
-
-    @torch.no_grad()
-    @full_precision
-    def accumulate(self, features: Tensor, targets: BatchTargets) -> None:
-        """:meth:`update` without its checks, for callers that make them once for many layers."""
-        self._accumulate(features, targets)
-
-    def _accumulate(self, features: Tensor, targets: BatchTargets) -> None:
-        shares = targets.shares.to(features.dtype)
-        sums = (shares.T @ features.flatten(1)).unflatten(1, self.centroids.shape[1:])
-        self.epoch_features.index_add_(0, targets.classes, sums)
-        self.epoch_counts.index_add_(0, targets.classes, shares.sum(0))
-
-    def _checked(self, features: Tensor, targets: Tensor | BatchTargets) -> BatchTargets:
         with self._naming_layer():
             targets = BatchTargets.of(targets, self.num_classes)
             check_rows(features=features, targets=targets.shares)
@@ -237,7 +196,16 @@ class ClassCentroids(nn.Module):
             if features.shape[1:] != self.centroids.shape[1:]:
                 raise ValueError(f'features of shape {tuple(features.shape)} do not match centroids of shape '
                                  f'{tuple(self.centroids.shape)}')
-        return targets
+        self.accumulate(features, targets)
+
+    @torch.no_grad()
+    @full_precision
+    def accumulate(self, features: Tensor, targets: BatchTargets) -> None:
+        """:meth:`update` without its checks, for callers that make them once for many layers."""
+        shares = targets.shares.to(features.dtype)
+        sums = (shares.T @ features.flatten(1)).unflatten(1, self.centroids.shape[1:])
+        self.epoch_features.index_add_(0, targets.classes, sums)
+        self.epoch_counts.index_add_(0, targets.classes, shares.sum(0))
 
     @torch.no_grad()
     def finish_epoch(self) -> None:
@@ -250,7 +218,7 @@ class ClassCentroids(nn.Module):
         self.restart_epoch()
 
     def _finish(self) -> None:
-        self._forget()
+        self._folds.clear()
         occurs = self.epoch_counts > 0
         means = self.epoch_features / torch.where(occurs, self.epoch_counts, 1)[:, None, None]
         self.centroids.copy_(torch.where(occurs[:, None, None], means, self.centroids))
@@ -260,18 +228,17 @@ class ClassCentroids(nn.Module):
     def synchronize(self) -> None:
         """Give every rank an equal share of the sums of this epoch. Collective: every rank must call it.
 
-        A checkpoint holds the state of one rank. After this call it can be loaded on as many ranks and
-        continue the epoch, and so can the run that saved it. With one rank nothing changes.
+        A checkpoint holds the state of one rank. After this call it can be loaded on as many ranks and continue the
+        epoch, and so can the run that saved it.
         """
         for total in self._epoch_sums:
             total /= sum_over_ranks(total)
 
     def mismatch(self, state_dict: dict, prefix: str = '') -> str | None:
         """Why the statistics in a state dict, if any, are not those of such a layer, in one line, or None."""
-        shaped = {'centroids': 'classes, tokens, channels', 'projection': 'channels before, after'}
         if prefix + 'centroids' not in state_dict:
             return None
-        for key, axes in shaped.items():
+        for key, axes in (('centroids', 'classes, tokens, channels'), ('projection', 'channels before, after')):
             saved, own = (None if tensor is None else tuple(tensor.shape)
                           for tensor in (state_dict.get(prefix + key), getattr(self, key)))
             if saved != own:
@@ -282,7 +249,7 @@ class ClassCentroids(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                               error_msgs) -> None:
         """All or nothing: statistics of another layer are reported as an error and none of them is loaded."""
-        self._forget()
+        self._folds.clear()
         message = self.mismatch(state_dict, prefix)
         if message:
             error_msgs.append(message)

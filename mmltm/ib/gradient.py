@@ -6,14 +6,14 @@ since sum_a phi(X~_i, a) = 1 makes it constant in the mask; targets may be distr
 add the Jacobian of the normalisation.
 """
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .assignment import soft_assignment
 from .bottleneck import label_scores
-from .inputs import check_batch, check_rows, full_precision, target_distribution
+from .inputs import check_batch, check_rows, target_distribution
+from .precision import full_precision
 
 
 @full_precision
@@ -70,35 +70,10 @@ def inverse(norms: Tensor) -> Tensor:
     return torch.where(norms > 0, 1 / norms, 0)
 
 
-@full_precision
-def average_mask_gradient(tokens: Tensor, direction: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
-    """Average over the samples of d IBB_i / d G = -2 beta Z_i V_i^T (Eq. 2).
-
-    Args:
-        tokens (Tensor): (n, N, D) tokens Z_i before merging.
-        direction (Tensor): (n, P, D) V_i of :func:`bound_direction`.
-        targets (Tensor): (n,) class indices or (n, C) distributions. Their total mass, n as a rule, divides
-            the sum.
-        beta (float): Inverse temperature of phi. Defaults to 1.0.
-
-    Returns:
-        Tensor: (N, P). Zero if no sample has a target.
-
-    Raises:
-        ValueError: Empty batch, non-finite tokens, bad targets, or shapes that do not match.
-    """
-    check_batch('tokens', tokens)
-    if tokens.shape[0] != direction.shape[0] or tokens.shape[2] != direction.shape[2]:
-        raise ValueError(f'tokens of shape {tuple(tokens.shape)} do not match merged tokens of shape '
-                         f'{tuple(direction.shape)}')
-    return weighted_products(tokens, direction, beta, target_distribution(targets).sum())
-
-
-def weighted_products(tokens: Tensor, direction: Tensor, beta: float, mass: Tensor) -> Tensor:
-    """-2 beta / mass sum_i Z_i V_i^T, (N, P), from (n, N, D) and (n, P, D)."""
+def weighted_products(tokens: Tensor, direction: Tensor, beta: float) -> Tensor:
+    """-2 beta sum_i Z_i V_i^T, (N, P), from (n, N, D) and (n, P, D)."""
     tokens, direction = (x.transpose(0, 1).flatten(1) for x in (tokens, direction))
-    # In this order nothing overflows if there is no mass.
-    return -2 * beta * (tokens @ direction.T) / mass.clamp_min(torch.finfo(tokens.dtype).tiny)
+    return -2 * beta * (tokens @ direction.T)
 
 
 @full_precision
@@ -106,6 +81,7 @@ def mask_gradient(tokens: Tensor, merged: Tensor, centroids: Tensor, q: Tensor, 
                   beta: float = 1.0, normalize: bool = False, present: Tensor | None = None) -> Tensor:
     """Gradient of the IB bound with respect to the mask G, where X~_i = G^T Z_i (Eq. 2).
 
+    The average of -2 beta Z_i V_i^T over the samples, weighted by the mass of their targets; zero if none has any.
     Centroids and Q are held fixed. Costs O(n C (C + P D) + n N P D).
 
     Args:
@@ -128,4 +104,9 @@ def mask_gradient(tokens: Tensor, merged: Tensor, centroids: Tensor, q: Tensor, 
     p = target_distribution(targets, centroids.shape[0])
     phi = soft_assignment(merged, centroids, beta, normalize, present)
     direction = bound_direction(merged, phi, centroids, q, p, normalize)
-    return average_mask_gradient(tokens, direction, p, beta)
+    check_batch('tokens', tokens)
+    if tokens.shape[0] != merged.shape[0] or tokens.shape[2] != merged.shape[2]:
+        raise ValueError(f'tokens of shape {tuple(tokens.shape)} do not match merged tokens of shape '
+                         f'{tuple(merged.shape)}')
+    # In this order nothing overflows if there is no mass.
+    return weighted_products(tokens, direction, beta) / p.sum().clamp_min(torch.finfo(tokens.dtype).tiny)

@@ -1,7 +1,6 @@
 """Fixed projections of token features, which bound the memory of class statistics.
 
-Not in the paper, whose statistics are exact: C P D floats a layer, 5 GB over the layers of a ViT-B with 1000
-classes.
+Not in the paper, whose statistics are exact: C P D floats a layer, 5 GB over the layers of a ViT-B with 1000 classes.
 """
 
 import torch
@@ -10,17 +9,10 @@ from torch import Tensor
 
 
 def orthogonal_projection(embed_dims: int, stat_dim: int, seed: int = 0) -> Tensor:
-    """Random R with R^T R = (D / d) I, so that E ||x R||^2 = ||x||^2 and E <x R, y R> = <x, y>.
+    """Random R (D, d), d <= D, float32, with R^T R = (D / d) I, so that E ||x R||^2 = ||x||^2.
 
-    The subspace of Johnson and Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space" (1984).
-
-    Args:
-        embed_dims (int): D.
-        stat_dim (int): d, at most D.
-        seed (int): Of the random numbers, which are drawn on the CPU, whatever the device. Defaults to 0.
-
-    Returns:
-        Tensor: (D, d), float32.
+    The subspace of Johnson and Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space" (1984). Drawn
+    on the CPU, whatever the device.
     """
     generator = torch.Generator('cpu').manual_seed(seed)
     matrix = torch.empty(embed_dims, stat_dim, dtype=torch.float32, device='cpu')
@@ -28,13 +20,5 @@ def orthogonal_projection(embed_dims: int, stat_dim: int, seed: int = 0) -> Tens
 
 
 def principal_projection(covariance: Tensor, stat_dim: int) -> Tensor:
-    """Principal directions: the d eigenvectors of the largest eigenvalues, so that R^T R = I.
-
-    Args:
-        covariance (Tensor): (D, D), symmetric, in any scale.
-        stat_dim (int): d, at most D.
-
-    Returns:
-        Tensor: (D, d).
-    """
+    """Principal directions, (D, d): eigenvectors of the d largest eigenvalues of (D, D), so that R^T R = I."""
     return torch.linalg.eigh(covariance).eigenvectors[:, -stat_dim:]

@@ -8,14 +8,13 @@ the IB loss are, and in part it cancels. :class:`mmltm.evaluation.IBMetric` comp
 data set.
 """
 
-
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from .bottleneck import BottleneckSums
 from .centroids import ClassCentroids
-from .inputs import full_precision
+from .precision import full_precision
 from .ranks import sum_over_ranks
 from .targets import BatchTargets
 
@@ -50,16 +49,9 @@ class BottleneckReport(nn.Module):
     @torch.no_grad()
     @full_precision
     def add(self, features: Tensor, phi: Tensor, q: Tensor, targets: BatchTargets, mask_step: Tensor) -> None:
-        """Add a batch to the means.
+        """Add a batch to the means: what :meth:`observe` gave, phi (n, C) over the classes that have a Q, and Q (C, C).
 
         A batch without any target counts for nothing, nor does one that came before there was a Q.
-
-        Args:
-            features (Tensor): From :meth:`observe`.
-            phi (Tensor): (n, C) assignments of the merged tokens over the classes that have a Q.
-            q (Tensor): (C, C) Q(a|y).
-            targets (BatchTargets): Of the batch.
-            mask_step (Tensor): Scalar.
         """
         if not len(targets.classes):
             return

@@ -4,8 +4,8 @@ Wang and Yang, arXiv 2407.15219, Algorithm 1. Departures:
 
 * The paper makes an extra pass over the training set for the statistics of each epoch. Here they are sums
   over the training steps themselves, which know only the centroids of the epoch before: Q is assigned with
-  those. The first epoch thus gives the centroids, the second Q, and the gradient is zero until then; the same
-  holds for a class met for the first time later on.
+  those. One epoch (or one pass, see :class:`mmltm.engine.hooks.IBStatisticsHook`) thus gives the centroids, the
+  second Q, and the gradient is zero until then; the same holds for a class met for the first time later on.
 * Features may be projected to ``stat_dim`` channels, which bounds the memory.
 
 Why no Q after the first epoch: the assignment of the centroids themselves, Q(a|y) = phi(c~_y, a), would be at
@@ -13,7 +13,6 @@ hand, but knows nothing of the spread within a class. On convolutional features 
 its gradient was 2 to 100 times too long, and on normalised features with beta = 10 it pointed elsewhere
 (cosine with the gradient of the true Q -0.1, or 0.4 on centred features).
 """
-
 
 import torch
 import torch.nn.functional as F
@@ -23,30 +22,29 @@ from .assignment import conditional_from_joint
 from .bottleneck import label_scores
 from .centroids import ClassCentroids
 from .gradient import class_weights, through_normalization, weighted_products
-from .inputs import check_batch, full_precision
 from .posterior import PosteriorFrame, fold_scores, leading_subspace
-from .ranks import mean_over_ranks
+from .precision import full_precision
+from .ranks import sum_over_ranks
 from .targets import BatchTargets
 
 
 class ClassStatistics(ClassCentroids):
     """Class centroids, class counts and Q(a|y) of one layer's merged tokens, and the mask gradient they give.
 
-    A training step calls :meth:`step` (or :meth:`update` while no gradient is wanted) on tokens that went
-    through :meth:`project`; an epoch ends with :meth:`finish_epoch`. Targets are class indices, or
-    distributions of which a row of zeros leaves its sample out.
+    A training step calls :meth:`observe` (or :meth:`update` while no gradient is wanted) on tokens that went
+    through :meth:`project`; an epoch ends with :meth:`finish_epoch`.
 
-    All state is in float32 buffers. Sums over some thousand samples lose about 1e-6 in it, far less than the
-    samples scatter; in float64 the sums behind Q alone would take 8 MB a layer with 1000 classes. Memory:
-    4 (2 C P d + 2 C^2 + 3 C + D d) bytes, twice the centroids and twice Q, since the sums of the epoch stand
-    beside the statistics in use. C = 1000 and P = 36: 12.6 MB with d = 16, of which 8 MB do not depend on P
-    and d; exact, 50 MB for D = 144 and 229 MB for D = 768.
+    All state is in float32 buffers, whose sums over some thousand samples lose about 1e-6, far less than the samples
+    scatter. Memory: 4 (2 C P d + 2 C^2 + 3 C + D d) bytes, twice the centroids and twice Q, since the sums of the
+    epoch stand beside the statistics in use. C = 1000 and P = 36: 12.6 MB with d = 16, of which 8 MB do not depend on
+    P and d; exact, 50 MB for D = 144 and 229 MB for D = 768.
 
     Args:
         *args: Arguments of :class:`ClassCentroids`; ``num_tokens`` is P, the number of merged tokens.
         class_limit (int, optional): Up to this many classes :meth:`posterior_direction` is exact; beyond, it reduces
-            centroids and Q to ``rank_limit`` dimensions. None: always exact. Defaults to 128, where both take as long.
-        rank_limit (int): See there. Defaults to 64.
+            the centroids to ``rank_limit`` dimensions and K to half as many, see :mod:`.posterior`. None: always
+            exact. Defaults to 128, where both take as long.
+        rank_limit (int): See there. Defaults to 32.
         **kwargs: Arguments of :class:`ClassCentroids`.
 
     Attributes:
@@ -59,7 +57,7 @@ class ClassStatistics(ClassCentroids):
     assigned: Tensor
     epoch_joint: Tensor
 
-    def __init__(self, *args, class_limit: int | None = 128, rank_limit: int = 64, **kwargs) -> None:
+    def __init__(self, *args, class_limit: int | None = 128, rank_limit: int = 32, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.class_limit, self.rank_limit = class_limit, rank_limit
         classes = self.num_classes
@@ -94,26 +92,8 @@ class ClassStatistics(ClassCentroids):
         """
         return F.normalize(phi * (self.assigned > 0), p=1.0)
 
-    @full_precision
-    def direction(self, merged: Tensor, phi: Tensor, targets: Tensor | BatchTargets) -> Tensor:
-        """V_i of :func:`bound_direction`, (n, P, d), over the classes that take part in Q.
-
-        Args:
-            merged (Tensor): (n, P, d) projected merged tokens.
-            phi (Tensor): (n, C) their assignment by :meth:`assign`.
-            targets (Tensor): (n,) class indices or (n, C) distributions.
-        """
-        scores = self._scores(BatchTargets.of(targets, self.num_classes))
-        return self._direction(phi, scores, *self._aligned(merged)).view_as(merged)
-
     def _scores(self, targets: BatchTargets) -> Tensor:
         return label_scores(targets.shares.to(self.label_q.dtype), self.label_q[targets.classes].T)
-
-    def _direction(self, phi: Tensor, scores: Tensor, features: Tensor, anchors: Tensor) -> Tensor:
-        weights = class_weights(self.taking_part(phi), scores)
-        if not self.normalize:
-            return weights @ anchors
-        return through_normalization(weights * self._frame().scale @ anchors, features)
 
     def frame(self) -> PosteriorFrame:
         """What :meth:`posterior_direction` needs, folded anew when the statistics have changed."""
@@ -122,11 +102,10 @@ class ClassStatistics(ClassCentroids):
 
     def _posterior_frame(self) -> PosteriorFrame:
         origin, scale, bias, present = self._frame()
-        anchors = self.centroids.flatten(1) - origin
+        taking_part = present & (self.assigned > 0)
+        anchors = (self.centroids.flatten(1) - origin) * taking_part[:, None]
         if self.normalize:
             anchors = anchors * scale[:, None]
-        taking_part = present & (self.assigned > 0)
-        anchors = anchors * taking_part[:, None]
         bias = bias.masked_fill(~taking_part, torch.finfo(bias.dtype).min / 2)
         scores, mass = fold_scores(self.q, self.counts, taking_part)
         basis, coordinates, scores_right = anchors.T, None, None
@@ -140,25 +119,17 @@ class ClassStatistics(ClassCentroids):
     @torch.no_grad()
     @full_precision
     def posterior_direction(self, merged: Tensor) -> Tensor:
-        """V of samples by themselves, their posterior in place of a label: see :mod:`.posterior`.
+        """V of projected merged tokens (M, P, d), their posterior in place of a label: see :mod:`.posterior`.
 
-        Args:
-            merged (Tensor): (M, P, d) projected merged tokens.
-
-        Returns:
-            Tensor: (M, P, d), a constant to autograd. Zero while there is no Q.
+        A constant to autograd, (M, P, d); zero while there is no Q.
         """
         return self.frame().direction(merged)
 
     @full_precision
     def label_term(self, merged: Tensor, targets: Tensor | BatchTargets) -> Tensor:
-        """What the merged tokens contribute to IBB: -mean_i sum_a phi(X~_i, a) sum_y p_i(y) log Q(a|y).
+        """What projected merged tokens (n, P, d) contribute to IBB: -mean_i sum_a phi(X~_i, a) sum_y p_i(y) log Q(a|y).
 
         Differentiable, centroids and Q held fixed. Zero while there is no Q.
-
-        Args:
-            merged (Tensor): (n, P, d) projected merged tokens.
-            targets (Tensor): (n,) class indices or (n, C) distributions.
         """
         targets = BatchTargets.of(targets, self.num_classes)
         phi = self.taking_part(self._assign(*self._aligned(merged)))
@@ -166,48 +137,43 @@ class ClassStatistics(ClassCentroids):
         return -(phi * self._scores(targets)).sum() / mass
 
     @torch.no_grad()
-    def step(self, tokens: Tensor, merged: Tensor, targets: Tensor | BatchTargets) -> Tensor:
+    @full_precision
+    def observe(self, tokens: Tensor, merged: Tensor, targets: BatchTargets) -> tuple[Tensor, Tensor]:
         """Add a batch to the statistics of this epoch; its mask gradient by those of the epochs before.
 
-        Collective: with several ranks the gradient is that of all their batches together.
+        Collective: with several ranks the gradient is that of all their batches together. Nothing is checked, since
+        many layers see one batch.
 
         Args:
             tokens (Tensor): (n, N, d) projected tokens before merging.
             merged (Tensor): (n, P, d) projected merged tokens.
-            targets (Tensor): (n,) class indices or (n, C) distributions.
+            targets (BatchTargets): Of n samples.
 
         Returns:
-            Tensor: (N, P), d IBB / d G (Eq. 2), mean over samples with a target. Zero while there is no Q.
-
-        Raises:
-            ValueError: As :meth:`update`.
-        """
-        targets = self._checked(merged, targets)
-        with self._naming_layer():
-            check_batch('tokens', tokens)
-        return self.observe(tokens, merged, targets)[1]
-
-    @torch.no_grad()
-    @full_precision
-    def observe(self, tokens: Tensor, merged: Tensor, targets: BatchTargets) -> tuple[Tensor, Tensor]:
-        """:meth:`step` without its checks, for callers that make them once for many layers.
-
-        Returns:
-            tuple[Tensor, Tensor]: phi of the batch, (n, C), and the gradient.
+            tuple[Tensor, Tensor]: phi of the batch, (n, C), and d IBB / d G (Eq. 2), (N, P), the mean over samples
+            with a target; zero while there is no Q.
         """
         features, anchors = self._aligned(merged)
         phi = self._assign(features, anchors)
         self._add(merged, phi, targets)
-        direction = self._direction(phi, self._scores(targets), features, anchors).view_as(merged)
-        mass = targets.shares.sum()
-        gradient = weighted_products(tokens, direction, self.beta, mass)
-        return phi, mean_over_ranks(gradient, mass)
+        weights = class_weights(self.taking_part(phi), self._scores(targets))
+        if self.normalize:
+            direction = through_normalization(weights * self._frame().scale @ anchors, features)
+        else:
+            direction = weights @ anchors
+        products = weighted_products(tokens, direction.view_as(merged), self.beta)
+        total = torch.cat([products.flatten(), targets.shares.sum().view(1).to(products.dtype)])  # one message
+        sum_over_ranks(total)
+        # In this order nothing overflows if there is no mass.
+        return phi, (total[:-1] / total[-1].clamp_min(torch.finfo(total.dtype).tiny)).view_as(products)
 
-    def _accumulate(self, features: Tensor, targets: BatchTargets) -> None:
-        self._add(features, self._assign(*self._aligned(features)), targets)
+    @torch.no_grad()
+    @full_precision
+    def accumulate(self, features: Tensor, targets: BatchTargets) -> None:
+        self._add(features, self.assign(features), targets)
 
     def _add(self, merged: Tensor, phi: Tensor, targets: BatchTargets) -> None:
-        super()._accumulate(merged, targets)
+        super().accumulate(merged, targets)
         self.epoch_joint.index_add_(0, targets.classes, targets.shares.to(phi.dtype).T @ phi)
 
     def _finish(self) -> None:

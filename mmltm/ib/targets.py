@@ -11,32 +11,21 @@ from .inputs import target_distribution
 
 
 class ObjectBoxes(NamedTuple):
-    """Where the objects of a batch of images are.
-
-    Attributes:
-        corners (Tensor): (m, 4) x0, y0, x1, y1 as fractions of the network's input, padding included.
-        labels (Tensor): (m,) their classes.
-        images (Tensor): (m,) indices of the images that they are in.
-    """
-    corners: Tensor
-    labels: Tensor
-    images: Tensor
+    """Where the objects of a batch of images are."""
+    corners: Tensor  # (m, 4): x0, y0, x1, y1 as fractions of the network's input, padding included
+    labels: Tensor  # (m,), their classes
+    images: Tensor  # (m,), indices of the images that they are in
 
     def overlaps(self, rows: Sequence[float], cols: Sequence[float]) -> Tensor:
         """The area that each box shares with each window, (m, R, C), in areas of the input.
 
-        Args:
-            rows (Sequence[float]): R + 1 horizontal edges of the windows as fractions of the height, ascending.
-            cols (Sequence[float]): C + 1 vertical edges as fractions of the width.
+        Windows lie between R + 1 horizontal and C + 1 vertical edges, ascending fractions of height and width.
         """
-        x0, y0, x1, y1 = self.corners.unbind(1)
-        return _shared(y0, y1, rows)[:, :, None] * _shared(x0, x1, cols)[:, None]
-
-
-def _shared(start: Tensor, end: Tensor, edges: Sequence[float]) -> Tensor:
-    """Lengths that intervals (m,) share with those between T + 1 edges, (m, T)."""
-    points = start.new_tensor(edges)
-    return (torch.minimum(end[:, None], points[1:]) - torch.maximum(start[:, None], points[:-1])).clamp_min(0)
+        x0, y0, x1, y1 = self.corners[..., None].unbind(1)
+        y, x = self.corners.new_tensor(rows), self.corners.new_tensor(cols)
+        heights = (torch.minimum(y1, y[1:]) - torch.maximum(y0, y[:-1])).clamp_min(0)
+        widths = (torch.minimum(x1, x[1:]) - torch.maximum(x0, x[:-1])).clamp_min(0)
+        return heights[:, :, None] * widths[:, None]
 
 
 class BatchTargets(NamedTuple):
@@ -76,17 +65,11 @@ class BatchTargets(NamedTuple):
         return cls(classes, p[:, classes], boxes)
 
     def for_windows(self, rows: Sequence[float], cols: Sequence[float]) -> 'BatchTargets':
-        """Targets of the windows of all images, in the order (image, row, column).
+        """Targets of the windows of all images, n R C samples in the order (image, row, column).
 
         With boxes, a window has the classes of the objects that it overlaps, weighted by the areas of overlap. A
-        window of background alone has a row of zeros, so that it takes no part.
-
-        Args:
-            rows (Sequence[float]): R + 1 horizontal edges of the windows as fractions of the map's height, ascending.
-            cols (Sequence[float]): C + 1 vertical edges as fractions of the width.
-
-        Returns:
-            BatchTargets: Of n R C samples.
+        window of background alone has a row of zeros, so that it takes no part. For the edges see
+        :meth:`ObjectBoxes.overlaps`.
         """
         (images, classes), windows = self.shares.shape, (len(rows) - 1) * (len(cols) - 1)
         if self.boxes is None:

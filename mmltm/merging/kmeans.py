@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmltm.ib.precision import autocast_off
+
 from .grids import Grid
 from .learnt_mask import LearntMask
 from .masks import normalize_mask
-from .precision import autocast_off
 from .windowed import WindowedMerge
 
 #: Exponentials of twice this do not vanish beside each other.

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmltm.ib.precision import at_least_float32, autocast_off
+
 from .base import GridMerger
 from .grids import Grid, resample_mask
 from .masks import gumbel_sigmoid, keep_largest, least_squares_inverse, normalize_mask
-from .precision import at_least_float32, autocast_off
 from .priors import PRIORS
 from .windowed import WindowedMerge
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
+from mmltm.ib.precision import at_least_float32, autocast_off
 
 from .grids import Grid, resample_mask
 from .learnt_mask import LearntMask
 from .masks import least_squares_inverse, normalize_mask
-from .precision import at_least_float32, autocast_off
 from .step import (
     NOISE,
     STEP_NORMS,

@@ -6,10 +6,11 @@ The merged grids, the way back and the cost are those of LTM at the same ratio; 
 
 from torch import Tensor
 
+from mmltm.ib.precision import autocast_off
+
 from .base import GridMerger
 from .grids import Grid, local_overlap
 from .masks import least_squares_inverse
-from .precision import autocast_off
 from .windowed import WindowedMerge
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from mmltm.ib import ClassStatistics
+from mmltm.ib import BatchTargets, ClassStatistics
 
 SAMPLES, CLASSES = 40, 5
 
@@ -27,7 +27,7 @@ def data():
 
 
 def run(part: slice) -> dict:
-    """Two epochs, and a third whose middle is a checkpoint, loaded again into other statistics."""
+    """Two epochs, a gradient, and a third epoch whose middle is a checkpoint, loaded again into other statistics."""
     statistics = ClassStatistics(CLASSES, num_tokens=3, embed_dims=8, stat_dim=4, beta=0.1)
     merged, targets = (x[part] for x in data())
     fitted = copy.deepcopy(statistics)
@@ -37,6 +37,7 @@ def run(part: slice) -> dict:
         for features, labels in zip(merged.split(8), targets.split(8)):
             statistics.update(features, labels)
         statistics.finish_epoch()
+    gradient = copy.deepcopy(statistics).observe(merged, merged, BatchTargets.of(targets, CLASSES))[1]
     statistics.update(merged[:8], targets[:8])
     statistics.synchronize()
     resumed = ClassStatistics(CLASSES, num_tokens=3, embed_dims=8, stat_dim=4, beta=0.1)
@@ -44,7 +45,8 @@ def run(part: slice) -> dict:
     resumed.update(merged[8:], targets[8:])
     resumed.finish_epoch()
     resumed_state = {f'resumed_{key}': value for key, value in resumed.state_dict().items()}
-    return {**statistics.state_dict(), **resumed_state, 'fitted': fitted.projection @ fitted.projection.T}
+    fit = fitted.projection @ fitted.projection.T
+    return {**statistics.state_dict(), **resumed_state, 'fitted': fit, 'gradient': gradient}
 
 
 def main(rank: int, port: int, out: Path) -> None:
@@ -69,13 +71,13 @@ def test_two_ranks_equal_one(tmp_path, root):
             rank.kill()
     zero, one = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     alone = run(slice(None))
-    assert zero['label_q'].ne(1 / CLASSES).all() and zero['epoch_counts'].any()
+    assert zero['label_q'].ne(1 / CLASSES).all() and zero['epoch_counts'].any() and zero['gradient'].all()
     for key, value in zero.items():
         assert value.equal(one[key]), key
     results = ('centroids', 'counts', 'label_q', 'assigned')
-    for key in (*results, *(f'resumed_{key}' for key in results), 'fitted'):
+    for key in (*results, *(f'resumed_{key}' for key in results), 'fitted', 'gradient'):
         torch.testing.assert_close(
-            zero[key], alone[key], rtol=1e-6, atol=1e-6, msg=lambda text: f'{key}: {text}')
+            zero[key], alone[key], rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f'{key}: {text}')
 
 
 if __name__ == '__main__':

@@ -30,4 +30,5 @@ def test_every_quantity_of_the_worked_example(golden, soft):
         I_merged_label=merged_label, ib_bound=bound, C0=c0,
         grad_G=mask_gradient(golden['Z'], merged, merged_centroids, q, targets))
     for name, value in computed.items():
-        torch.testing.assert_close(value, golden[name], rtol=0, atol=1e-9, msg=lambda text: f'{name}: {text}')
+        torch.testing.assert_close(
+            value, golden[name], rtol=0, atol=1e-9, msg=lambda text, name=name: f'{name}: {text}')

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmltm.ib import (
-    average_mask_gradient,
     bound_direction,
     class_centroids,
     conditional_assignment,
@@ -105,7 +104,6 @@ def test_gradient_is_the_average_of_the_directions(problem):
     literal = sum(-2 * 2.0 * case.tokens[i] @ direction[i].T for i in range(12)) / 12
     torch.testing.assert_close(
         mask_gradient(case.tokens, case.merged, centroids, q, case.targets, 2.0, True), literal)
-    torch.testing.assert_close(average_mask_gradient(case.tokens, direction, case.targets, 2.0), literal)
 
 
 def test_a_step_against_the_gradient_lowers_the_bound(problem):

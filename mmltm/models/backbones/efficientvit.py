@@ -14,7 +14,7 @@ from mmengine.model import BaseModule
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 
-from mmltm.merging.precision import autocast_off
+from mmltm.ib.precision import autocast_off
 from mmltm.registry import MODELS
 
 from .common import check_indices, freeze, run
