@@ -11,7 +11,7 @@ import torch
 
 from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
 from mmltm.apis.config import load_config
-from mmltm.apis.preflight import check_config, is_first_on_machine
+from mmltm.apis.preflight import check_config, check_statistics, is_first_on_machine
 from mmltm.apis.runner import build_loop, build_runner
 from mmltm.datasets.loading import skip_corrupt_images
 from mmltm.errors import UserError, run
@@ -78,6 +78,7 @@ def main():
         check_config(cfg, splits=('train', 'val'))
     runner = build_runner(cfg)
     if first:
+        check_statistics(runner)
         check_trained(runner, cfg)
     build_loop(runner, 'train')
     build_loop(runner, 'val')

@@ -14,4 +14,4 @@ _base_ = [
 # Converted from the file of timm or of the authors as _base_/schedules/masks_only.py says.
 load_from = 'checkpoints/efficientvit_b1_r288.pth'
 model = dict(
-    backbone=dict(type='mmltm.LTMEfficientViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))
+    backbone=dict(type='mmltm.LTMEfficientViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))

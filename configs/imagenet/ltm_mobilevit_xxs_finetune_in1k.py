@@ -14,4 +14,4 @@ _base_ = [
 
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/mobilevit/'
              'mobilevit-xxsmall_3rdparty_in1k_20221018-77835605.pth')
-model = dict(backbone=dict(type='mmltm.LTMMobileViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))
+model = dict(backbone=dict(type='mmltm.LTMMobileViT', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))

@@ -13,4 +13,4 @@ _base_ = [
 
 load_from = ('https://mmassets.onedl.ai/mmclassification/v0/swin-transformer/convert/'
              'swin_small_patch4_window7_224-cc7a01c9.pth')
-model = dict(backbone=dict(type='mmltm.LTMSwin', merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0.)))
+model = dict(backbone=dict(type='mmltm.LTMSwin', merger=dict(type='LTM', ratio=0.7, num_classes=1000)))

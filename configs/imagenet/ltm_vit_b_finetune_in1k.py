@@ -16,4 +16,4 @@ load_from = ('https://mmassets.onedl.ai/mmclassification/v0/deit/'
 model = dict(
     backbone=dict(
         type='mmltm.LTMVisionTransformer',
-        merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0., prior='partition')))
+        merger=dict(type='LTM', ratio=0.7, num_classes=1000, prior='partition')))

@@ -18,5 +18,5 @@ load_from = ('https://mmassets.onedl.ai/mmclassification/v0/vit/finetune/'
 model = dict(
     backbone=dict(
         type='mmltm.LTMVisionTransformer', img_size=384,
-        merger=dict(type='LTM', ratio=0.7, num_classes=1000, eta=0., prior='partition')))
+        merger=dict(type='LTM', ratio=0.7, num_classes=1000, prior='partition')))
 data_preprocessor = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])

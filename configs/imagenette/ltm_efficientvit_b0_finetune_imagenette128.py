@@ -16,5 +16,5 @@ load_from = 'work_dirs/efficientvit_b0_imagenette128/epoch_30.pth'
 model = dict(
     backbone=dict(
         type='mmltm.LTMEfficientViT',
-        merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),
+        merger=dict(type='LTM', ratio=0.7, num_classes=10)),
     head=dict(num_classes=10))

@@ -15,5 +15,5 @@ _base_ = [
 
 load_from = 'work_dirs/mobilevit_xxs_imagenette128/epoch_30.pth'
 model = dict(
-    backbone=dict(type='mmltm.LTMMobileViT', merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0.)),
+    backbone=dict(type='mmltm.LTMMobileViT', merger=dict(type='LTM', ratio=0.7, num_classes=10)),
     head=dict(num_classes=10))

@@ -19,6 +19,6 @@ model = dict(
         type='mmltm.LTMVisionTransformer',
         restore='none',
         # 8 x 8 tokens are one window.
-        merger=dict(type='LTM', ratio=0.7, window=8, num_classes=10, eta=0., prior='partition')),
+        merger=dict(type='LTM', ratio=0.7, window=8, num_classes=10, prior='partition')),
     head=dict(num_classes=10))
 optim_wrapper = dict(type='mmltm.BFloat16OptimWrapper')

@@ -16,5 +16,5 @@ load_from = 'work_dirs/vit_t_p8_imagenette128/epoch_30.pth'
 model = dict(
     backbone=dict(
         type='mmltm.LTMVisionTransformer',
-        merger=dict(type='LTM', ratio=0.7, num_classes=10, eta=0., prior='partition')),
+        merger=dict(type='LTM', ratio=0.7, num_classes=10, prior='partition')),
     head=dict(num_classes=10))

@@ -21,7 +21,7 @@ norm_cfg = dict(type='GN', num_groups=16)
 roi_extractor = dict(
     out_channels=channels, featmap_strides=[8, 16, 32], roi_layer=dict(sampling_ratio=2))
 model = dict(
-    backbone=dict(arch='b0', out_indices=(2, 3, 4)),
+    backbone=dict(arch='b0', out_indices=(2, 3, 4), merger=dict(num_classes=len(classes))),
     neck=dict(in_channels=[32, 64, 128], out_channels=channels, num_outs=4, norm_cfg=norm_cfg),
     rpn_head=dict(
         in_channels=channels,

@@ -1,14 +1,19 @@
-"""Checks before a run, from quick to slow: all that a config can tell is wrong before a model is built."""
+"""Checks before a run, from quick to slow: what a config can tell is wrong before a model is built, and what a runner
+can before it trains."""
 
 import os
 from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.runner import Runner
 
 from mmltm.apis.checkpoint_checks import check_checkpoint_files
 from mmltm.apis.dataset_checks import check_datasets
+from mmltm.engine.hooks import IBStatisticsHook
+from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import UserError
+from mmltm.merging import LTM
 
 _LOCAL_RANK = dict(pytorch='LOCAL_RANK', slurm='SLURM_LOCALID', mpi='OMPI_COMM_WORLD_LOCAL_RANK')
 
@@ -51,3 +56,17 @@ def check_amp(cfg: Config) -> None:
     if kind.endswith('AmpOptimWrapper') and get_device() in ('cpu', 'mps'):
         raise UserError('AmpOptimWrapper needs a GPU, and none is available: take mmltm.BFloat16OptimWrapper, or '
                         'leave mixed precision out')
+
+
+def check_statistics(runner: Runner) -> None:
+    """Checks that the class statistics of masks, if they keep any, will be filled.
+
+    Raises:
+        UserError: They would not be: the run has no IBStatisticsHook.
+    """
+    layers = [name for name, module in unwrapped_model(runner).named_modules()
+              if isinstance(module, LTM) and module.stats is not None]
+    if layers and not any(isinstance(hook, IBStatisticsHook) for hook in runner.hooks):
+        raise UserError(f'masks of {len(layers)} layers keep class statistics (model.backbone.merger.num_classes), but '
+                        'nothing fills them: add dict(type="mmltm.IBStatisticsHook") to custom_hooks, or set '
+                        'num_classes=None')

@@ -3,8 +3,9 @@
 import pytest
 from mmengine.config import Config
 
-from mmltm.apis.preflight import check_amp, check_config, check_ratio, is_first_on_machine
+from mmltm.apis.preflight import check_amp, check_config, check_ratio, check_statistics, is_first_on_machine
 from mmltm.errors import UserError
+from tests.engine.small_runs import classifier, runner
 
 
 def backbone(type='mmltm.LTMEfficientViT', **kwargs):
@@ -60,3 +61,11 @@ def test_one_process_of_a_machine_checks(monkeypatch, launcher, variable):
     monkeypatch.setenv(variable, '0')
     assert is_first_on_machine(launcher)
     assert is_first_on_machine('none')
+
+
+def test_statistics_need_the_hook_that_fills_them(tmp_path):
+    hook = dict(type='mmltm.IBStatisticsHook')
+    with pytest.raises(UserError, match='masks of 3 layers keep class statistics .* nothing fills them'):
+        check_statistics(runner(tmp_path))
+    check_statistics(runner(tmp_path, hooks=[hook]))
+    check_statistics(runner(tmp_path, classifier(merger=dict(num_classes=None))))

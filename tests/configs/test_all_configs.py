@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from mmltm.apis.config import load_config
+from mmltm.engine.hooks.ib_statistics_hook import head_classes
+from mmltm.merging import LTM
+from mmltm.models.builder import build_model
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 
@@ -19,3 +24,18 @@ def test_header_gives_the_command(path):
     title, _, rest = (ROOT / path).read_text().split('"""')[1].partition('\n')
     assert title.endswith('.')
     assert f'python tools/train.py {path} ' in rest.replace('\n', ' ') or f'bash tools/dist_train.sh {path} 8' in rest
+
+
+@pytest.mark.parametrize('path', [path for path in CONFIGS if '_ltm_' in f'_{path.stem}'], ids=lambda path: path.stem)
+def test_masks_step_by_statistics_of_the_heads_classes(path):
+    """The paper's method: every window its own step, with a learnt gain, by statistics that a hook keeps."""
+    cfg = load_config(str(ROOT / path))
+    assert sum(hook.type == 'mmltm.IBStatisticsHook' for hook in cfg.custom_hooks) == 1
+    backbone = cfg.model.backbone.get('module', cfg.model.backbone)
+    backbone.init_cfg = None
+    if 'Swin' in backbone.type:  # one block a stage is quick
+        backbone.arch = dict(embed_dims=96, depths=[1] * 4, num_heads=[4, 8, 16, 32])
+    model = build_model(cfg.model, cfg.default_scope)
+    layers = [module for module in model.modules() if isinstance(module, LTM) and module.stats is not None]
+    assert layers and {layer.stats.num_classes for layer in layers} == {head_classes(model)}
+    assert all(layer.mode == 'instance' and layer.step_gain > 0 for layer in layers)

@@ -79,6 +79,11 @@ def family(name):
     return name.replace('ltm_', '').split('_')[0]
 
 
+#: Of the learnt step, where masks alone learn.
+LEARNING_RATES = [f'optim_wrapper.paramwise_cfg.custom_keys..step_{key}' for key in (
+    'gain.lr_mult', 'gain.decay_mult', 'weight.lr_mult', 'weight.decay_mult')]
+
+
 def test_all_are_here():
     assert len(IN1K) == 14 and len(IMAGENETTE) == 4
     for name in IN1K:
@@ -97,12 +102,10 @@ def test_config(name):
     merging = name.startswith('ltm_')
     assert ('mmltm.LTM' in backbone(cfg).type) == merging == ('merger' in backbone(cfg))
     if merging:
-        # Where weights are frozen the information-bottleneck step brought no accuracy.
-        step = dict(eta=0.) if 'finetune' in name else {}
         start = dict(prior='partition') if 'ltm_vit' in name and 'finetune' in name else {}
         # The small ViT has 8 x 8 tokens, where others have multiples of 7 x 7.
         window = dict(window=8) if 'vit_c' in name else {}
-        assert backbone(cfg).merger == dict(type='LTM', ratio=0.7, num_classes=classes, **step, **start, **window)
+        assert backbone(cfg).merger == dict(type='LTM', ratio=0.7, num_classes=classes, **start, **window)
         assert 'mmltm.IBStatisticsHook' in [hook.type for hook in cfg.custom_hooks]
     # From scratch MobileViT has the paper's form, for the paper's FLOPs; trained weights need maps of their size.
     # The small ViT gives the mean of its tokens, and needs no map at all.
@@ -140,7 +143,7 @@ def test_masks_alone_differ_in_schedule_besides(name):
     twin = f'ltm_{name}'
     assert differences(twin, tuned) <= {
         'custom_hooks', 'train_cfg.max_epochs', 'param_scheduler', 'load_from', 'optim_wrapper.optimizer.lr',
-        'optim_wrapper.optimizer.weight_decay', 'model.backbone.restore', 'model.backbone.merger.eta',
+        'optim_wrapper.optimizer.weight_decay', 'model.backbone.restore', *LEARNING_RATES,
         *(['model.backbone.merger.prior'] if name.startswith('vit') else [])}
     assert [hook.type for hook in load(tuned).custom_hooks] == [
         'mmltm.MaskTuningHook', 'mmltm.IBStatisticsHook', 'mmltm.StartEvaluationHook']
@@ -251,6 +254,19 @@ def test_no_decay_pulls_masks():
                          if value.ndim < 2 or re.search('cls_token|pos_embed|mergers', name)}
     masks = {name for name in groups if '.mergers.' in name}
     assert masks and all(group['lr'] == (1e-3 if name in masks else 1e-4) for name, group in groups.items())
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if 'finetune' in name])
+def test_steps_learn_slower_than_masks(name):
+    cfg = load(name)
+    model = dict(cfg.model, _scope_='mmpretrain')
+    with torch.device('meta') if family(name) != 'swin' else torch.device('cpu'):
+        model = MODELS.build(model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    groups = {key: group for (key, _), group in zip(model.named_parameters(), wrapper.param_groups) if 'mergers' in key}
+    rates = {key.rsplit('.', 1)[-1]: pytest.approx(group['lr']) for key, group in groups.items()}
+    assert rates == dict(logits=cfg.optim_wrapper.optimizer.lr, step_gain=0.01, step_weight=0.002)
+    assert all(group['weight_decay'] == 0 for group in groups.values())
 
 
 def _distinct_models():

@@ -48,6 +48,9 @@ def test_twins_differ_in_merging_alone(vanilla, load):
     one, other = load(vanilla), load(twin_of(vanilla))
     ratio, kind = other.model.backbone.pop('ratio'), other.model.backbone.pop('type')
     assert ratio == 0.7 and one.model.backbone.pop('type') in (kind, kind.replace('LTM', ''))
+    assert other.model.backbone.pop('merger') == dict(type='LTM', num_classes=80)
+    hooks = other.pop('custom_hooks')
+    assert hooks.pop().type == 'mmltm.IBStatisticsHook' and hooks == one.pop('custom_hooks', [])
     assert one.to_dict() == other.to_dict()
 
 

@@ -92,7 +92,7 @@ def test_all_learn_in_transfer(root, pretrained):
 
 
 def test_low_rank_weights_masks_and_head_learn(root, data, pretrained, tmp_path):
-    """Three epochs, in the last of which the masks take their step; then another model from the checkpoint."""
+    """Three epochs of masks with steps; then another model from the checkpoint."""
     cfg = small('ltm_vit_b_lora_custom', root, pretrained, data)
     cfg.work_dir = str(tmp_path)
     check_config(cfg, ('train', 'val'))
@@ -102,8 +102,8 @@ def test_low_rank_weights_masks_and_head_learn(root, data, pretrained, tmp_path)
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parts = {part: {name for name in names if part in name} for part in ('.lora_', '.mergers.', 'head.')}
     assert set.union(*parts.values()) == names
-    assert len(parts['.lora_']) == 2 * 3 and len(parts['.mergers.']) == 2 and len(parts['head.']) == 2
-    assert all(name.endswith('.logits') for name in parts['.mergers.'])
+    assert len(parts['.lora_']) == 2 * 3 and len(parts['.mergers.']) == 4 and len(parts['head.']) == 2
+    assert {name.rsplit('.', 1)[-1] for name in parts['.mergers.']} == {'logits', 'step_gain', 'step_weight'}
 
     model.init_weights()
     before = {name: value.clone() for name, value in model.named_parameters()}
@@ -113,7 +113,7 @@ def test_low_rank_weights_masks_and_head_learn(root, data, pretrained, tmp_path)
         # Weight decay alone would change a value, too.
         assert name not in names or runner.optim_wrapper.optimizer.state[value]['exp_avg'].any(), name
     second = [module for module in model.modules() if isinstance(module, LTM)][1]
-    assert second.step.abs().max() > 0 and second.stats.counts.tolist() == [4, 4]
+    assert second.step_weight.any() and second.stats.counts.tolist() == [4, 4]
 
     saved = torch.load(tmp_path / 'epoch_3.pth', weights_only=False)['state_dict']
     assert names < saved.keys()

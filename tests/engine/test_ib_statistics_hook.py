@@ -11,7 +11,7 @@ from mmengine.runner.checkpoint import get_torch_safe_globals
 from mmltm.errors import UserError
 from mmltm.ib import ClassStatistics
 from mmltm.merging import LTM
-from tests.engine.small_runs import Images, classifier, runner
+from tests.engine.small_runs import Images, assert_same, classifier, runner
 
 IB = dict(type='mmltm.IBStatisticsHook', report_interval=1)
 LAYER = 'backbone.stages.2.mergers.1'
@@ -162,13 +162,22 @@ def test_statistics_of_other_classes_or_grids(tmp_path, other, message):
     assert len(statistics) == 3 and all(module.counts.eq(0).all() for module in statistics)
 
 
-def test_a_model_without_statistics_or_with_another_head(tmp_path):
-    for index, (model, message) in enumerate((
-            (classifier(merger=dict(num_classes=None)), 'set num_classes .*backbone.merger.num_classes'),
-            (classifier(merger=dict(ratio=1.0)), 'no layer keeps statistics'),
-            (classifier(merger=dict(num_classes=4)), r'4 classes .*, but the head tells 3 apart'))):
-        with pytest.raises(UserError, match=message):
-            runner(tmp_path / str(index), model=model, hooks=[IB]).train()
+@pytest.mark.parametrize('merger', [dict(num_classes=None), dict(ratio=1.0)])
+def test_without_statistics_it_says_so_and_lets_masks_learn(tmp_path, merger):
+    """The switch that turns the step off: no line but one, and the training of a run without the hook."""
+    states = []
+    for name in ('IBStatisticsHook', 'RandomStateHook'):
+        run = runner(tmp_path / name, classifier(merger=merger), [dict(type=f'mmltm.{name}')], epochs=1)
+        run.train()
+        states.append(run.model.state_dict())
+    assert_same(*states)
+    log = next(tmp_path.glob('IBStatisticsHook/*/*.log')).read_text()
+    assert log.count('IBStatisticsHook has nothing to do') == 1 and 'IB statistics' not in log
+
+
+def test_statistics_of_other_classes_than_the_head(tmp_path):
+    with pytest.raises(UserError, match=r'4 classes .*, but the head tells 3 apart'):
+        runner(tmp_path, classifier(merger=dict(num_classes=4)), [IB]).train()
 
 
 @pytest.mark.parametrize('damage, message', [

@@ -49,9 +49,11 @@ class IBStatisticsHook(Hook):
     are of other classes or another grid is an error; ``load_from`` such a checkpoint starts them anew. An
     epoch-based loop always resumes at the beginning of an epoch, and so do its statistics.
 
-    A detector may instead keep what a classifier has learnt, as in the paper: with
-    ``update_statistics=False`` masks, steps and statistics stay as they are loaded, whatever the detector's
-    classes; ``num_classes`` of the merger is then the classifier's.
+    A detector may instead keep what a classifier has learnt, as in the paper: masks, steps and statistics stay as they
+    are loaded, whatever the detector's classes, where ``num_classes`` of the merger is the classifier's, as
+    ``pretrained`` of the backbones sets it, or with ``update_statistics=False``.
+
+    With ``num_classes=None`` in the merger's config, or without LTM, the hook says so in one line and does nothing.
 
     Args:
         t_warm (int): Epochs without merging. With several processes it needs ``find_unused_parameters=True``,
@@ -62,15 +64,16 @@ class IBStatisticsHook(Hook):
             statistics, in place of random ones. For fine-tuning, where features do not change much. Defaults
             to False.
         report_interval (int): Every how many iterations a batch goes into the logged means. Defaults to 10.
-        update_statistics (bool): False freezes the mask modules. With several processes that needs
-            ``find_unused_parameters=True``. Defaults to True.
+        update_statistics (bool, optional): False freezes the mask modules. With several processes that needs
+            ``find_unused_parameters=True``. None: False if statistics of other classes than the head's have been
+            loaded, else True. Defaults to None.
         initial_images (int, optional): Training images, at most, of the pass before the first step, of all ranks
             together; 0: no pass, None: the whole training set. Defaults to 2000.
 
     Raises:
-        UserError: An interval is out of range, or a setting has no use with ``update_statistics=False``; the model
-            keeps no statistics, or of another number of classes than its head tells apart, or none have been loaded
-            that could stay; a batch has no usable annotations; features are NaN or infinite.
+        UserError: An interval is out of range, or a setting has no use with ``update_statistics=False``; statistics
+            are of another number of classes than the head tells apart, or none have been loaded that could stay; a
+            batch has no usable annotations; features are NaN or infinite.
     """
 
     def __init__(self,
@@ -78,18 +81,18 @@ class IBStatisticsHook(Hook):
                  interval: int | None = None,
                  fit_projection: bool = False,
                  report_interval: int = 10,
-                 update_statistics: bool = True,
+                 update_statistics: bool | None = None,
                  initial_images: int | None = 2000) -> None:
         for name, value, least in (('t_warm', t_warm, 0), ('interval', interval, 1),
                                    ('report_interval', report_interval, 1), ('initial_images', initial_images, 0)):
             if value is not None and value < least:
                 raise UserError(f'{name} must be at least {least}, got {value}')
-        if not update_statistics and (t_warm or fit_projection):
+        if update_statistics is False and (t_warm or fit_projection):
             raise UserError('update_statistics=False keeps masks as they are: leave out t_warm and fit_projection')
         self.t_warm, self.interval, self.report_interval = t_warm, interval, report_interval
         self.fit_projection, self.update_statistics = fit_projection, update_statistics
         self.initial_images = initial_images
-        self._by_iter = False
+        self._by_iter = self._kept = False
         self._masks: dict[str, LTM] = {}
         self._statistics: dict[str, ClassCentroids] = {}
         self._reports: dict[str, BottleneckReport] = {}
@@ -110,7 +113,7 @@ class IBStatisticsHook(Hook):
         state = checkpoint.get('state_dict', checkpoint)
         for name, module in self._statistics.items():
             message = module.mismatch(state, name + '.')
-            if message and (resumes(runner) or not self.update_statistics):
+            if message and (resumes(runner) or self.update_statistics is False):
                 raise UserError(f'cannot {"resume" if resumes(runner) else "keep the statistics"}: {message}')
             if message:
                 runner.logger.warning(f'{message}: they start anew')
@@ -119,10 +122,14 @@ class IBStatisticsHook(Hook):
 
     def before_train(self, runner) -> None:
         """Checks the model, and begins to watch its forward passes."""
-        if not self.update_statistics:
+        model = unwrapped_model(runner)
+        self._kept = self.update_statistics is False or self.update_statistics is None and self._of_a_classifier(model)
+        if self._kept:
             self._keep(runner)
             return
-        model = unwrapped_model(runner)
+        if not self._statistics:
+            runner.logger.warning('IBStatisticsHook has nothing to do, and masks take no step: no layer keeps '
+                                  'statistics, for which model.backbone.merger.num_classes must be set')
         self._check(model)
         if self.t_warm:
             require_unused_parameters(runner, 'masks that do not merge yet (t_warm)')
@@ -146,7 +153,7 @@ class IBStatisticsHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Switches merging on after the warm-up; masks that are kept stay in evaluation mode."""
         self._switch(runner)
-        if not self.update_statistics:
+        if self._kept:
             for mask in self._masks.values():
                 mask.eval()
 
@@ -172,10 +179,13 @@ class IBStatisticsHook(Hook):
         for handle in self._handles:
             handle.remove()
 
+    def _of_a_classifier(self, model: nn.Module) -> bool:
+        """Whether there are statistics already, of other classes than the head's."""
+        layers, heads = self._layers(), head_classes(model)
+        return heads is not None and any(
+            layer.stats.num_classes != heads and layer.stats.ready for layer in layers)
+
     def _check(self, model: nn.Module) -> None:
-        if not self._statistics:
-            raise UserError('IBStatisticsHook: no layer keeps statistics: set num_classes of the merger, '
-                            'model.backbone.merger.num_classes in the config, or leave the hook out')
         heads = head_classes(model)
         for name, module in self._statistics.items():
             if heads not in (None, module.num_classes):
@@ -188,9 +198,10 @@ class IBStatisticsHook(Hook):
         if empty or not self._masks:
             raise UserError(
                 f'IBStatisticsHook: update_statistics=False, but {empty[0] if empty else "the model"} has none to '
-                'keep: start from a classifier trained with this hook, by backbone.init_cfg=dict(type="Pretrained", '
-                'checkpoint=..., prefix="backbone.") and its num_classes in backbone.merger')
+                'keep: start from a classifier trained with this hook, by model.backbone.pretrained=PATH')
         require_unused_parameters(runner, 'masks that are kept (update_statistics=False)')
+        classes = {mask.stats.num_classes for mask in self._masks.values() if mask.stats is not None}
+        runner.logger.info(f'IBStatisticsHook: masks and their statistics of {max(classes)} classes stay as loaded')
         for mask in self._masks.values():
             mask.requires_grad_(False)
         self._statistics, self._reports = {}, {}
