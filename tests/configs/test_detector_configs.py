@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmltm.apis.profiling import count_macs, network_call
 from mmltm.models import LTMSwin, LTMVisionTransformer
+from mmltm.models.heads.ssd_head import SSDHead
 from mmltm.models.builder import build_model
 
 #: GMACs of whole detectors at 320 x 320 pixels in Table 3 of the LTM paper: LTM and vanilla.

@@ -32,7 +32,7 @@ def data(tmp_path_factory):
     for folder in ('train/bright', 'train/dark', 'val/bright', 'val/dark'):
         (root / folder).mkdir(parents=True)
         for index in range(4):
-            image = rng.integers(0, 100, (64, 64, 3)) + (150 if 'bright' in folder else 0)
+            image = rng.integers(0, 100, (64, 64, 3)) + (15 if 'bright' in folder else 0)
             cv2.imwrite(str(root / folder / f'{index}.png'), image)
     return root
 
@@ -113,7 +113,7 @@ def test_low_rank_weights_masks_and_head_learn(root, data, pretrained, tmp_path)
         # Weight decay alone would change a value, too.
         assert name not in names or runner.optim_wrapper.optimizer.state[value]['exp_avg'].any(), name
     second = [module for module in model.modules() if isinstance(module, LTM)][1]
-    assert second.step_weight.any() and second.stats.counts.tolist() == [4, 4]
+    assert second.step_weight.any() and second.stats.counts.tolist() == [16, 16]  # windows
 
     saved = torch.load(tmp_path / 'epoch_3.pth', weights_only=False)['state_dict']
     assert names < saved.keys()
