@@ -8,6 +8,7 @@ Every merger class says itself what it needs and how the blocks of a backbone sh
 merger's name or class. To add one, derive from either class and register it, see ``docs/add_a_merger.md``.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -57,12 +58,22 @@ class Host(NamedTuple):
             (merge within windows, for an MLP alone), 'tokens' (let all tokens of an image go on), 'class_token' (the
             same, with a class token among them).
         mlp_ratios (Sequence[float]): Hidden channels of every stage's MLPs over its channels.
+        strides (Sequence[int]): Of the grid of tokens that every stage begins with, in pixels.
+        restores (bool): A stage ends with all its tokens; else the next one begins with what it has left.
+        groups (int): How many neighbouring maps merge alike; their channels together are ``embed_dims``.
     """
     depths: Sequence[int]
     embed_dims: Sequence[int]
     progressive: bool = True
     sequences: str = 'none'
     mlp_ratios: Sequence[float] | None = None
+    strides: Sequence[int] = ()
+    restores: bool = True
+    groups: int = 1
+
+    def grid(self, stage: int, size: Grid) -> Grid:
+        """The grid that a stage begins with, of images of ``size`` pixels."""
+        return math.ceil(size[0] / self.strides[stage]), math.ceil(size[1] / self.strides[stage])
 
     def by_stage(self, blocks: Sequence[Any]) -> list[list[Any]]:
         """A flat list with an entry a block, cut into stages."""
@@ -81,6 +92,7 @@ class Merger(nn.Module):
         random_init (bool): Whether results depend on the seed before any training.
         has_loss (bool): Whether training needs a loss term of its own.
         keeps_grid (bool): Whether merged tokens form a map again that means the same in every image.
+        presets (dict): By name, settings that stand in for defaults where a backbone's ``preset`` asks for them.
         active (bool): False: the block keeps all its tokens.
     """
     amounts: ClassVar[tuple[str, ...]] = ('ratio', )
@@ -90,6 +102,7 @@ class Merger(nn.Module):
     random_init: ClassVar[bool] = False
     has_loss: ClassVar[bool] = False
     keeps_grid: ClassVar[bool] = True
+    presets: ClassVar[dict[str, dict]] = {'paper': {}}
     active: bool = True
 
     @classmethod
@@ -112,7 +125,7 @@ class Merger(nn.Module):
 
 
 class GridMerger(Merger):
-    """Merges the tokens of one block, a map, into a smaller map, window by window.
+    """Merges the tokens of one block, a map, into a smaller map, window by window or as a whole.
 
     Args:
         source (tuple): Base window (h, w) before merging, N = h w tokens.
@@ -121,14 +134,26 @@ class GridMerger(Merger):
         first (bool): No block of the network merges before this one. Defaults to False.
         base (tuple, optional): The window before the first of the merges that this one goes on from. Defaults to
             ``source``.
+        whole (bool): A map of any size is one window, and keeps the share of rows and columns that the base window
+            does. Defaults to False.
+        groups (int): Maps of an image that merge alike. Defaults to 1.
     """
+    presets = {'paper': dict(window=None, rounding='ceil')}
 
-    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False,
-                 base: Grid | None = None) -> None:
+    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False, base: Grid | None = None,
+                 whole: bool = False, groups: int = 1) -> None:
         super().__init__()
         self.source, self.target = tuple(source), tuple(target)
         self.base = self.source if base is None else tuple(base)
-        self.embed_dims, self.first = embed_dims, first
+        self.embed_dims, self.first, self.whole, self.groups = embed_dims, first, whole, groups
+
+    def windows(self, grid: Grid) -> tuple[Grid, Grid]:
+        """The window before and after merging of maps of a size."""
+        if not self.whole:
+            return self.source, self.target
+        height, width = (max(1, math.floor(side * after / before + 0.5))
+                         for side, before, after in zip(grid, self.source, self.target))
+        return (grid[0], grid[1]), (height, width)
 
     def operator(self, x: Tensor) -> MergeOperator:
         """The merging of maps like ``x``, (B, ..., C, H, W)."""
@@ -149,17 +174,20 @@ class GridMerger(Merger):
     @classmethod
     def plan(cls, config: dict, host: Host) -> Plan:
         config = dict(config)
+        whole = config.get('window', 7) is None
         pairs = host.by_stage(_window_pairs(config, host, host.progressive))
         plan: Plan = []
         first = True
         for stage, channels in zip(pairs, host.embed_dims):
             plan.append([])
-            for source, target, _ in stage:
-                if source == target:
+            for source, target, ratio in stage:
+                # A mask of the paper's that its rounding leaves square still weighs the tokens anew.
+                if ratio == 1 or source == target and not whole:
                     plan[-1].append(None)
                     continue
-                base = next(before for before, after, _ in stage if before != after) if host.progressive else source
-                plan[-1].append(dict(config, source=source, target=target, embed_dims=channels, first=first, base=base))
+                base = stage[0][0] if host.progressive else source
+                plan[-1].append(dict(config, source=source, target=target, embed_dims=channels, first=first, base=base,
+                                     whole=whole, groups=host.groups))
                 first = False
         return plan
 
@@ -175,15 +203,18 @@ def window_sides(window: int | Sequence[int]) -> Grid:
 def _window_pairs(config: dict, host: Host, progressive: bool) -> list[tuple[Grid, Grid, float]]:
     """Base window before and after every block's merge, and the block's ratio; takes its settings off the config."""
     ratios = check_ratios(config.pop('ratio'), sum(host.depths))
-    window = window_sides(config.pop('window', 7))
+    window, size = config.pop('window', 7), window_sides(config.pop('img_size', 224))
     rounding = config.pop('rounding', 'area')
-    if not progressive:
-        return [(window, target, ratio)
-                for target, ratio in zip(separate_schedule(window, ratios, rounding), ratios)]
     pairs: list[tuple[Grid, Grid, float]] = []
-    for stage in host.by_stage(ratios):
-        grids = window_schedule(window, stage, rounding)
-        pairs += zip(grids, grids[1:], stage)
+    for index, stage in enumerate(host.by_stage(ratios)):
+        source = host.grid(index, size) if window is None else window_sides(window)
+        if progressive:
+            grids = window_schedule(source, stage, rounding)
+            pairs += zip(grids, grids[1:], stage)
+            if not host.restores:
+                size = grids[-1][0] * host.strides[index], grids[-1][1] * host.strides[index]
+        else:
+            pairs += [(source, target, ratio) for target, ratio in zip(separate_schedule(source, stage, rounding), stage)]
     return pairs
 
 

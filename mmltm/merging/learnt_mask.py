@@ -25,7 +25,7 @@ class LearntMask(GridMerger):
     """Merges the tokens of one block by a learnt mask (paper, section 3.1, Eqs. 3 and 4, without the step).
 
     Args:
-        source, target, embed_dims, first, base: See :class:`~mmltm.merging.base.GridMerger`.
+        source, target, embed_dims, first, base, whole, groups: See :class:`~mmltm.merging.base.GridMerger`.
         prior (str): Mask before it has learnt: 'area' averages the area that a token takes the place of, 'partition'
             groups neighbouring tokens, each in one group (:mod:`.partition`), 'uniform' weighs all entries alike, as
             the paper does. Defaults to 'area'.
@@ -37,8 +37,8 @@ class LearntMask(GridMerger):
     """
 
     def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False, base: Grid | None = None,
-                 prior: str = 'area', temperature: float = 1.0) -> None:
-        super().__init__(source, target, embed_dims, first, base)
+                 whole: bool = False, groups: int = 1, prior: str = 'area', temperature: float = 1.0) -> None:
+        super().__init__(source, target, embed_dims, first, base, whole, groups)
         if prior not in PRIORS:
             raise ValueError(f'prior must be one of {tuple(PRIORS)}, got {prior!r}')
         if temperature <= 0:
@@ -77,7 +77,7 @@ class LearntMask(GridMerger):
 
     def windowed(self, x: Tensor, matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> WindowedMerge:
         """The merging of maps like ``x`` by the matrices of each kind of tile."""
-        return WindowedMerge(x.shape[-2:], self.source, self.target, matrices)
+        return WindowedMerge(x.shape[-2:], *self.windows(x.shape[-2:]), matrices)
 
     def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mask and way back for one tile.

@@ -55,6 +55,11 @@ class Carry(NamedTuple):
     pending: tuple[WindowedMerge, ...] = ()
 
 
+#: The paper's mask module, which takes a step from M alone on: see docs/departures.md for what cannot be literal.
+PAPER = dict(window=None, rounding='ceil', prior='uniform', mode='instance', eta=1.0, layer=True, beta=1.0,
+             normalize=False, center=False, step_norm='none', stat_dim=None)
+
+
 class LTM(LearntMask):
     """Merges the tokens of one block by a learnt mask that takes a step on the information-bottleneck bound.
 
@@ -81,7 +86,8 @@ class LTM(LearntMask):
     Attributes:
         logits (Tensor): (N, P) mask logits.
         step_gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
-        step_weight (Tensor): W of the layer, (d, d) in the space of the statistics, with ``stat_dim=None`` (D, D).
+        step_weight (Tensor): W of the layer, (d, d) in the space of the statistics; with ``stat_dim=None`` (D, D), or as
+            large as the channels of one of the maps that merge alike, which share it.
         step (Tensor): (N, P) running mean of the steps of training.
         stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no
             step.
@@ -94,6 +100,8 @@ class LTM(LearntMask):
         fitting (bool): Whether the batch about to come determines the projection of the statistics.
         active (bool): Whether to merge. While False the statistics are kept all the same.
     """
+
+    presets = {'paper': PAPER}
 
     def __init__(self,
                  *args,
@@ -128,7 +136,8 @@ class LTM(LearntMask):
             if mode == 'instance':
                 self.step_gain = nn.Parameter(torch.tensor(float(eta)))
                 if layer:
-                    self.step_weight = nn.Parameter(torch.zeros(channels, channels))
+                    side = channels // self.groups if self.stats.projection is None else channels
+                    self.step_weight = nn.Parameter(torch.zeros(side, side))
         self.targets: BatchTargets | Tensor | None = None
         self.reporting = self.fitting = self.gathering = False
         self._observed: Tensor | None = None
@@ -230,8 +239,7 @@ class LTM(LearntMask):
                 self._observe(tiles, merged, operator)
             directions = 2 * self.stats.beta * self.stats.posterior_direction(merged)
             directions = split_windows(directions, operator, len(x), self.target)
-        features = tiles if self.step_weight is None else [
-            torch.matmul(tile, at_least_float32(self.step_weight)) + tile for tile in tiles]
+        features = tiles if self.step_weight is None else [self._through_layer(tile) for tile in tiles]
         steps = window_steps(features, directions, self.step_gain, self.step_norm)
         if carried is not None:
             steps = [own + before for own, before in zip(steps, carried)]
@@ -247,6 +255,10 @@ class LTM(LearntMask):
         if learning and not self.active:
             pending += (moved, )
         return moved, Carry(self.source, self.target, WindowSteps(tuple(steps), tuple(kinds)), pending)
+
+    def _through_layer(self, tile: Tensor) -> Tensor:
+        weight = at_least_float32(self.step_weight)
+        return tile + (tile.unflatten(-1, (-1, len(weight))) @ weight).flatten(-2)
 
     def _sampled(self, source: Grid, target: Grid, count: int, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of tiles after their steps, (B, T, N, P), their support sampled, and the way back before any step."""
@@ -280,10 +292,9 @@ class LTM(LearntMask):
         if self.fitting:
             self.stats.fit_projection(x.flatten(1, -3).movedim(1, -1).float())
             self.fitting = False
-        projection = self.stats.projection
-        if projection is None:
-            projection = torch.eye(self.embed_dims, dtype=self.stats.centroids.dtype, device=x.device)
-        return operator.cut(project_map(x, projection))
+        if self.stats.projection is None:
+            return operator.cut(x.flatten(1, -3).movedim(1, -1).to(self.stats.centroids.dtype))
+        return operator.cut(project_map(x, self.stats.projection))
 
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
         """Merged tokens of all windows, (B T, P, d)."""

@@ -34,7 +34,7 @@ class FixedMask(GridMerger):
                 return mask, least_squares_inverse(mask)
 
             with autocast_off(x):
-                self._operators[key] = WindowedMerge(x.shape[-2:], self.source, self.target, matrices).collapse()
+                self._operators[key] = WindowedMerge(x.shape[-2:], *self.windows(x.shape[-2:]), matrices).collapse()
         return self._operators[key]
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:

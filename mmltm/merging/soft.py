@@ -84,6 +84,7 @@ class SoftMerging(GridMerger):
     default_amount = dict(p=2)
     ratio_per_block = False
     has_windows = False
+    presets = {'paper': {}}
     random_init = True
 
     def __init__(self, *args, **kwargs) -> None:

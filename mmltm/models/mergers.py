@@ -31,8 +31,16 @@ def merger_type(merger: dict) -> type[Merger]:
     return found
 
 
-def merger_config(merger: dict | str | None, ratio: Ratio | None) -> dict | None:
-    """One merger config from a backbone's two arguments, ``ratio=r`` being short for LTM at that ratio.
+def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | None = None) -> dict | None:
+    """One merger config from a backbone's arguments, ``ratio=r`` being short for LTM at that ratio.
+
+    Args:
+        merger (dict or str, optional): Config of the merger, or its type.
+        ratio (float or Sequence[float], optional): Share of tokens to keep.
+        preset (str, optional): Name of settings that stand in for the merger's defaults; what ``merger`` says wins.
+            'paper' is the mask module of the LTM paper: one mask for the whole map on the grid that the stage has at
+            ``merger['img_size']`` pixels (224), sides rounded up, the binary mask alone in the first block, raw steps
+            of exact statistics at beta 1 through a D x D layer, carried from block to block.
 
     Returns:
         dict, optional: None for a vanilla backbone.
@@ -41,13 +49,19 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None) -> dict | None
         ValueError: If both say different ratios, or ``merger`` does not say how many tokens are kept, or says it twice.
     """
     if merger is None:
-        return None if ratio is None else dict(type='LTM', ratio=ratio)
+        if ratio is None:
+            return None
+        merger = dict(type='LTM')
     merger = dict(type=merger) if isinstance(merger, str) else dict(merger)
     if ratio is not None:
         if merger.get('ratio', ratio) != ratio:
             raise ValueError(f"ratio={ratio} and merger['ratio']={merger['ratio']}: give one of them")
         merger['ratio'] = ratio
     kind = merger_type(merger)
+    if preset is not None:
+        if preset not in kind.presets:
+            raise ValueError(f'preset must be one of {tuple(kind.presets)} or None, got {preset!r}')
+        merger = {**kind.presets[preset], **merger}
     for amount in ('ratio', 'r', 'p'):
         if amount in merger and amount not in kind.amounts:
             raise ValueError(f'merger {kind.__name__} takes no {amount}, got {amount}={merger[amount]}; it takes '
@@ -73,8 +87,8 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
     Args:
         merger (dict, optional): Config of the merger: ``type``, how many tokens are kept (``ratio``: float, or one
             value for each block of all stages; ToMe, ToFu and EViT may take ``r`` instead, the number of tokens that
-            every block takes away; SoftMerging takes ``p``), ``window`` (side of the base window, or a pair; defaults
-            to 7), ``rounding`` (of its sides, see :func:`~mmltm.merging.grids.window_schedule`; defaults to 'area'),
+            every block takes away; SoftMerging takes ``p``), ``window`` (side of the base window, or a pair; None: the
+            whole map, on the grid that a stage has for images of ``img_size`` pixels, 224; defaults to 7), ``rounding`` (of its sides, see :func:`~mmltm.merging.grids.window_schedule`; defaults to 'area'),
             and what else the type takes. None means no merging.
         host (Host): What the backbone offers.
 

@@ -57,6 +57,8 @@ class LTMEfficientViT(EfficientViT):
             a block (B1: three in stage 3, four in stage 4). Short for ``merger=dict(type='LTM', ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. Those that keep
             no grid are refused, for a convolution follows.
+        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
+            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
         restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
             what the merged ones have gained; 'none' lets the smaller map flow on and out. Defaults to 'stage'.
         **kwargs: Arguments of :class:`EfficientViT`.
@@ -70,15 +72,18 @@ class LTMEfficientViT(EfficientViT):
                  *args,
                  ratio: float | Sequence[float] | None = None,
                  merger: dict | None = None,
+                 preset: str | None = None,
                  restore: str = 'stage',
                  **kwargs) -> None:
         check_restore(restore)
         super().__init__(*args, **kwargs)
         settings = self.arch_settings[self.arch]
         mergers = build_mergers(
-            merger_config(merger, ratio),
+            merger_config(merger, ratio, preset),
             Host(depths=[settings['depths'][stage] for stage in self.attention_stages],
-                 embed_dims=[settings['channels'][stage] for stage in self.attention_stages]))
+                 embed_dims=[settings['channels'][stage] for stage in self.attention_stages],
+                 strides=[2 ** (stage + 1) for stage in self.attention_stages],
+                 restores=restore == 'stage'))
         for index, stage_mergers in zip(self.attention_stages, mergers):
             if index <= len(self.stages):
                 stage = self.stages[index - 1]

@@ -148,6 +148,8 @@ class LTMMobileViT(MobileViT):
             ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. EViT, which
             needs a class token, is refused.
+        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
+            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
         restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
             what the merged ones have gained; 'none' lets the smaller map flow on and out, but for mergers that keep no
             grid (ToMe, ToFu, LTMP). Defaults to 'stage'.
@@ -169,6 +171,7 @@ class LTMMobileViT(MobileViT):
                  *,
                  ratio: float | Sequence[float] | None = None,
                  merger: dict | None = None,
+                 preset: str | None = None,
                  restore: str = 'stage',
                  out_indices: int | Sequence[int] = (4, ),
                  frozen_stages: int = -1,
@@ -190,10 +193,15 @@ class LTMMobileViT(MobileViT):
         super().__init__(arch, out_indices=out_indices, **self._layer_cfgs, **kwargs)
         self.frozen_stages = frozen_stages
         blocks = [layer[-1] for layer in self.layers if isinstance(layer[-1], LTMMobileVitBlock)]
+        strides = [layer[-1].patch_size[0] * 2 * math.prod(row[2] for row in arch[:index + 1])
+                   for index, layer in enumerate(self.layers) if isinstance(layer[-1], LTMMobileVitBlock)]
         mergers = build_mergers(
-            merger_config(merger, ratio),
+            merger_config(merger, ratio, preset),
             Host(depths=[len(block.mergers) for block in blocks],
                  embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks],
+                 strides=strides,
+                 restores=restore == 'stage',
+                 groups=blocks[0].patch_area if blocks else 1,
                  sequences='tokens',
                  mlp_ratios=[block.global_rep[0].ffn.feedforward_channels / block.conv_proj.in_channels
                              for block in blocks]))

@@ -106,6 +106,8 @@ class LTMSwin(SwinTransformer):
             1], or one value a block. Short for ``merger=dict(type='LTM', ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. ToMe and ToFu
             match the tokens of a window; EViT and LTMP are refused.
+        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
+            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
         window_size (int): Of the attention. Defaults to 7. The windows of the masks are ``merger['window']``,
             of the same size by default.
         out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Stages
@@ -128,6 +130,7 @@ class LTMSwin(SwinTransformer):
                  *,
                  ratio: float | Sequence[float] | None = None,
                  merger: dict | None = None,
+                 preset: str | None = None,
                  window_size: int = 7,
                  out_indices: int | Sequence[int] = (3, ),
                  frozen_stages: int = -1,
@@ -151,12 +154,13 @@ class LTMSwin(SwinTransformer):
         super().__init__(
             arch, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
             stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
-        config = merger_config(merger, ratio)
+        config = merger_config(merger, ratio, preset)
         if config is not None and has_block_ratios(config):
             config.setdefault('window', window_size)
         mergers = build_mergers(
             config, Host(self.depths, [stage.embed_dims for stage in self.stages], progressive=False,
-                         sequences='windows'))
+                         sequences='windows',
+                         strides=[self.patch_embed.projection.stride[0] * 2**index for index in range(count)]))
         stages = list(zip(self.stages, mergers))[:max(out_indices) + 1]
         self.stages = ModuleList(LTMSwinStage(stage.blocks, stage.downsample, stage_mergers, with_cp)
                                  for stage, stage_mergers in stages)

@@ -46,6 +46,8 @@ class LTMVisionTransformer(VisionTransformer):
             for ``merger=dict(type='LTM', ratio=ratio)``.
         merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. All mergers work
             here, EViT with a class token only.
+        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
+            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone: those before
             merging and what the merged ones have gained; 'none' gives the merged ones, no map if they have no grid;
             in 'avg_featmap' these count as often as tokens went into them. The class token does not depend on it.
@@ -67,6 +69,7 @@ class LTMVisionTransformer(VisionTransformer):
                  *,
                  ratio: float | Sequence[float] | None = None,
                  merger: dict | None = None,
+                 preset: str | None = None,
                  restore: str = 'stage',
                  out_indices: int | Sequence[int] = -1,
                  frozen_stages: int = -1,
@@ -85,12 +88,13 @@ class LTMVisionTransformer(VisionTransformer):
         self.frozen_stages, self.with_cp = frozen_stages, with_cp
         self.restore = 'none' if self.out_type == 'cls_token' else restore
 
-        config = merger_config(merger, ratio)
+        host = Host([depth - 1], [self.embed_dims], sequences='tokens' if self.cls_token is None else 'class_token',
+                    strides=[self.patch_embed.projection.stride[0]])
+        config = merger_config(merger, ratio, preset)
         if config is not None and has_block_ratios(config):
-            config = _with_block_ratios(config, depth)
+            config = _with_block_ratios({'img_size': self.img_size, **config}, depth, host)
         last = max(out_indices)
-        sequences = 'tokens' if self.cls_token is None else 'class_token'
-        mergers = build_mergers(config, Host([depth - 1], [self.embed_dims], sequences=sequences))[0]
+        mergers = build_mergers(config, host)[0]
         self.mergers = mergers[:last].append(nn.Identity())
         self.keeps_grid = not any(isinstance(merger, SequenceMerger) for merger in mergers)
         if not self.keeps_grid and self.restore == 'none' and self.out_type == 'featmap':
@@ -192,11 +196,12 @@ class LTMVisionTransformer(VisionTransformer):
         return super().get_layer_depth(param_name, prefix)
 
 
-def _with_block_ratios(config: dict, depth: int) -> dict:
+def _with_block_ratios(config: dict, depth: int, host: Host) -> dict:
     """The merger's config with a ratio for every block but the last, from a mean share or a list."""
     config = {'rounding': 'area', 'window': 7, **config}
     ratios = check_ratios(config['ratio'], depth)
     if not isinstance(config['ratio'], (list, tuple)):
-        window = window_sides(config['window'])
+        size, window = window_sides(config['img_size']), config['window']
+        window = host.grid(0, size) if window is None else window_sides(window)
         ratios = [share_for_mean(window, ratios[0], depth, config['rounding'])] * depth
     return {**config, 'ratio': ratios[:-1]}
