@@ -206,7 +206,9 @@ def _window_pairs(config: dict, host: Host, progressive: bool) -> list[tuple[Gri
     window, size = config.pop('window', 7), window_sides(config.pop('img_size', 224))
     rounding = config.pop('rounding', 'area')
     pairs: list[tuple[Grid, Grid, float]] = []
-    for index, stage in enumerate(host.by_stage(ratios)):
+    # Separate merges of equal windows make good what those of other stages take or leave, too.
+    stages = host.by_stage(ratios) if progressive or window is None else [ratios]
+    for index, stage in enumerate(stages):
         source = host.grid(index, size) if window is None else window_sides(window)
         if progressive:
             grids = window_schedule(source, stage, rounding)
@@ -214,7 +216,7 @@ def _window_pairs(config: dict, host: Host, progressive: bool) -> list[tuple[Gri
             if not host.restores:
                 size = grids[-1][0] * host.strides[index], grids[-1][1] * host.strides[index]
         else:
-            pairs += [(source, target, ratio) for target, ratio in zip(separate_schedule(source, stage, rounding), stage)]
+            pairs += [(source, *merge) for merge in zip(separate_schedule(source, stage, rounding), stage)]
     return pairs
 
 

@@ -95,8 +95,8 @@ def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area
         ratios (Sequence[float]): Share of its own tokens that each merge keeps, in (0, 1].
         rounding (str): 'area' chooses sides such that a merge keeps its ratio within 0.05, and with the merges before
             it the product of their ratios within 5%. Where no whole sides do both, because few tokens are left or a
-            ratio is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this one took.
-            'nearest' rounds both sides of what the product leaves of the window to the nearest integer, 'product' up
+            ratio is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this one
+            took. 'nearest' rounds both sides of what the product leaves of the window to the nearest integer, 'product' up
             or down, so that there are as many tokens as can be: what EfficientViT and MobileViT, and ViT and Swin, did
             by default in version 0.1. 'ceil' rounds up what the ratio leaves of the grid at hand, as the paper does,
             and stalls on small grids. Defaults to 'area'.

@@ -86,8 +86,8 @@ class LTM(LearntMask):
     Attributes:
         logits (Tensor): (N, P) mask logits.
         step_gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
-        step_weight (Tensor): W of the layer, (d, d) in the space of the statistics; with ``stat_dim=None`` (D, D), or as
-            large as the channels of one of the maps that merge alike, which share it.
+        step_weight (Tensor): W of the layer, (d, d) in the space of the statistics; with ``stat_dim=None`` (D, D), or
+            (D / groups, D / groups) for each of the maps that merge alike.
         step (Tensor): (N, P) running mean of the steps of training.
         stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no
             step.

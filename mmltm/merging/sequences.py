@@ -196,8 +196,8 @@ class SequenceMerger(Merger):
             blocks = [dict(r=r) if r else None] * depth
         else:
             if config.get('window', 7) is None:
-                raise ValueError(f'merger {cls.__name__} keeps no grid, so window=None, one mask for a whole map, has no '
-                                 'meaning to it: give the side of a window')
+                raise ValueError(f'merger {cls.__name__} keeps no grid, so window=None, one mask for a whole map, '
+                                 'does not suit it: give the side of a window')
             # One may have to make good what the blocks before could not take away.
             pairs = _window_pairs(config, host, host.progressive and host.sequences != 'windows')
             least = min(ratio for _, _, ratio in pairs)

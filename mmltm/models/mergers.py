@@ -88,8 +88,9 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
         merger (dict, optional): Config of the merger: ``type``, how many tokens are kept (``ratio``: float, or one
             value for each block of all stages; ToMe, ToFu and EViT may take ``r`` instead, the number of tokens that
             every block takes away; SoftMerging takes ``p``), ``window`` (side of the base window, or a pair; None: the
-            whole map, on the grid that a stage has for images of ``img_size`` pixels, 224; defaults to 7), ``rounding`` (of its sides, see :func:`~mmltm.merging.grids.window_schedule`; defaults to 'area'),
-            and what else the type takes. None means no merging.
+            whole map, on the grid that a stage has for images of ``img_size`` pixels, 224; defaults to 7),
+            ``rounding`` (of its sides, see :func:`~mmltm.merging.grids.window_schedule`; defaults to 'area'), and what
+            else the type takes. None means no merging.
         host (Host): What the backbone offers.
 
     Raises:

@@ -43,7 +43,8 @@ def test_settings_are_the_papers(name):
     for before, merger in zip(mergers, mergers[1:]):
         assert merger.whole and merger.step_norm == 'none' and merger.step_gain.item() == 1
         assert not (merger.stats.normalize or merger.stats.center) and merger.stats.beta == 1
-        assert merger.stats.projection is None and merger.step_weight.shape == (merger.embed_dims // merger.groups, ) * 2
+        side = merger.embed_dims // merger.groups
+        assert merger.stats.projection is None and merger.step_weight.shape == (side, side)
         if merger.source not in (before.source, before.target):
             assert merger.source[0] < before.source[0], 'a stage begins with its own grid'
 
