@@ -43,7 +43,8 @@ def shrink_grid(grid: Grid, ratio: float, rounding: str) -> Grid:
     sides = [max(1.0, side * math.sqrt(ratio)) for side in grid]
     if rounding == 'product':
         wanted = ratio * math.prod(grid)
-        around = product(*({math.floor(side), math.ceil(side - 1e-9)} for side in sides))
+        heights, widths = ({math.floor(side), math.ceil(side - 1e-9)} for side in sides)
+        around = list(product(heights, widths))
         return min(around, key=lambda g: (abs(math.prod(g) - wanted), abs(g[0] - g[1]), g))
     height, width = (math.ceil(side - 1e-9) if rounding == 'ceil' else math.floor(side + 0.5) for side in sides)
     return height, width
@@ -95,17 +96,17 @@ def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area
         ratios (Sequence[float]): Share of its own tokens that each merge keeps, in (0, 1].
         rounding (str): 'area' chooses sides such that a merge keeps its ratio within 0.05, and with the merges before
             it the product of their ratios within 5%. Where no whole sides do both, because few tokens are left or a
-            ratio is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this one
-            took. 'nearest' rounds both sides of what the product leaves of the window to the nearest integer, 'product' up
-            or down, so that there are as many tokens as can be: what EfficientViT and MobileViT, and ViT and Swin, did
-            by default in version 0.1. 'ceil' rounds up what the ratio leaves of the grid at hand, as the paper does,
-            and stalls on small grids. Defaults to 'area'.
+            ratio is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this
+            one took. 'ceil' rounds up what the ratio leaves of the sides at hand, as the paper does, and stalls on
+            small grids. 'nearest' rounds what the product leaves of the window's sides to the nearest integer,
+            'product' up or down for the nearest number of tokens: the defaults of version 0.1, of EfficientViT and
+            MobileViT the one, of ViT and Swin the other. Defaults to 'area'.
 
     Returns:
         list[tuple]: ``len(ratios) + 1`` grids, never growing, the first of them ``window``.
     """
     check_rounding(rounding)
-    first, kept = tuple(window), 1.0
+    first, kept = (window[0], window[1]), 1.0
     grids = [first]
     for ratio in ratios:
         kept *= ratio
@@ -131,7 +132,7 @@ def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'ar
     Grids that keep as many tokens take turns: 7 x 7 at 0.7 becomes now 5 x 7 and now 7 x 5.
     """
     check_rounding(rounding)
-    first, tokens, owed = tuple(window), math.prod(window), 0.0
+    first, tokens, owed = (window[0], window[1]), math.prod(window), 0.0
     grids: list[Grid] = []
     for ratio in ratios:
         if ratio == 1 or rounding in ('nearest', 'ceil'):

@@ -81,7 +81,7 @@ class Crop(GridMerger):
     """
 
     def operator(self, x):
-        return CropMerge(x.shape[-2:], self.source, self.target)
+        return CropMerge(x.shape[-2:], *self.windows(x.shape[-2:]))
 
 
 def parse_args():
