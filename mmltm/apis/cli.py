@@ -2,8 +2,11 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmengine.config import DictAction
+from mmengine.logging import MMLogger
 
 
 class CfgOptions(DictAction):
@@ -14,6 +17,18 @@ class CfgOptions(DictAction):
         if malformed:
             raise argparse.ArgumentError(self, f'expected KEY=VALUE, got {" ".join(malformed)}')
         super().__call__(parser, namespace, values, option_string)
+
+
+@contextmanager
+def warnings_only() -> Iterator[None]:
+    """Within it mmengine logs no more than warnings; also a decorator."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def make_parser(description: str, epilog: str) -> argparse.ArgumentParser:

@@ -22,7 +22,7 @@ class Composition:
 
     Args:
         operators (Sequence): In the order of the blocks. Each has ``grid``, ``merged_grid`` and ``merge``, which
-            takes (B, C, H, W) to (B, C, H', W'), channel by channel; see :class:`mmltm.merging.MergeOperator`.
+            takes (B, C, H, W) to (B, C, H', W'), channel by channel.
         batch (int): B, the images that the operators were made for.
         device (torch.device or str): Where they compute. Defaults to 'cpu'.
     """
@@ -30,16 +30,9 @@ class Composition:
     def __init__(self, operators: Sequence[Any], batch: int = 1, device='cpu') -> None:
         self.operators: tuple[Any, ...] = tuple(operators)
         self.batch, self.device = batch, device
-
-    @property
-    def grid(self) -> Grid:
-        """Height and width of the full grid, N cells."""
-        return tuple(self.operators[0].grid)
-
-    @property
-    def merged_grid(self) -> Grid:
-        """Height and width after the last merge, P cells."""
-        return tuple(self.operators[-1].merged_grid)
+        #: Height and width of the full grid, N cells, and after the last merge, P cells.
+        self.grid: Grid = tuple(self.operators[0].grid)
+        self.merged_grid: Grid = tuple(self.operators[-1].merged_grid)
 
     def then(self, operator: Any) -> 'Composition':
         """This composition, followed by one more merge."""
@@ -54,15 +47,8 @@ class Composition:
     def weights(self, token: int, image: int = 0) -> Tensor:
         """Column ``token`` of G: how much each cell of the full grid contributes to a merged token.
 
-        It is e_p pulled back through the transposes, G_1 G_2 ... G_l e_p. Of an operator that is not linear it is the
-        derivative at a constant map.
-
-        Args:
-            token (int): p, in row-major order of the merged grid.
-            image (int): Index in the batch. Defaults to 0.
-
-        Returns:
-            Tensor: (H, W), float32, on the CPU.
+        It is e_p pulled back through the transposes, G_1 G_2 ... G_l e_p, for p in row-major order of the merged grid:
+        (H, W), float32, on the CPU. Of an operator that is not linear it is the derivative at a constant map.
         """
         with torch.enable_grad():
             x = torch.ones(self.batch, 1, *self.grid, device=self.device, requires_grad=True)
@@ -71,15 +57,9 @@ class Composition:
         return weights[image, 0].cpu()
 
     def groups(self, image: int = 0) -> Tensor:
-        """The merged token that takes most of each cell: the largest entry of each row of G.
+        """The merged token that takes most of each cell, the largest entry of each row of G; -1 where none does.
 
-        Takes time and N P multiplications, so it is slow for maps of more than ten thousand cells.
-
-        Args:
-            image (int): Index in the batch. Defaults to 0.
-
-        Returns:
-            Tensor: (H, W), indices of merged tokens, -1 where no token takes anything; int64, on the CPU.
+        (H, W), int64, on the CPU. It takes N P multiplications: slow for maps of more than ten thousand cells.
         """
         count = self.grid[0] * self.grid[1]
         step = max(1, CHUNK // (self.batch * count))

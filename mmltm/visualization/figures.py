@@ -1,6 +1,5 @@
 """What figures of mmltm have in common: no pyplot, hence no global state and no display."""
 
-
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -16,8 +16,8 @@ Position = tuple[int, ...]
 def position(name: str) -> Position:
     """Where in its network a module is: the numbers in its name.
 
-    A merger and the vanilla block's module that is measured in its place have the same, ``stages.2.mergers.1`` and
-    ``stages.2.blocks.1.context``.
+    A merger (``stages.2.mergers.1``) and the vanilla block's module that is measured in its place
+    (``stages.2.blocks.1.context``) have the same.
     """
     return tuple(int(number) for number in re.findall(r'(?<=\.)\d+(?=\.|$)', name))
 

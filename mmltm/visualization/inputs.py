@@ -6,14 +6,9 @@ from torch import Tensor
 
 
 def to_picture(inputs: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """What a pipeline has packed, (3, H, W) in BGR and [0, 255], as RGB pixels padded as the model's input is.
+    """What a pipeline has packed, (3, H, W) in BGR and [0, 255], as RGB pixels, (height, width, 3), uint8.
 
-    Args:
-        inputs (Tensor): One image of a batch before the data preprocessor.
-        size (tuple): Height and width of the model's input; what exceeds the image at the right and below is padding.
-
-    Returns:
-        np.ndarray: (height, width, 3), uint8.
+    It is padded at the right and below to ``size``, height and width of the model's input.
     """
     image = inputs.detach().cpu().clamp(0, 255).to(torch.uint8).flip(0).permute(1, 2, 0).numpy()
     padding = [(0, max(0, wanted - side)) for wanted, side in zip(size, image.shape)]

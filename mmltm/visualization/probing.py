@@ -49,14 +49,7 @@ class ProbedMerge:
 
 
 def probe_sequence(merger: SequenceMerger, call: dict[str, Any], grid: Grid, groups: int = 1) -> ProbedMerge:
-    """What a merger did in one call.
-
-    Args:
-        merger (SequenceMerger): Any.
-        call (dict): Arguments of the call, by name.
-        grid (tuple): That the patch tokens lay on.
-        groups (int): Sequences of an image. Defaults to 1.
-    """
+    """What a merger did in one call with these arguments by name, to ``groups`` sequences of an image on ``grid``."""
     extra, patches = call['tokens'].float().tensor_split([int(call['class_token'])], dim=1)
     # No one asks for the way back, and tokens that have left lack the channels of the probe.
     call = {**call, 'history': call['history']._replace(source=None, left=None)}
@@ -72,9 +65,6 @@ def probe_sequence(merger: SequenceMerger, call: dict[str, Any], grid: Grid, gro
 
 
 def probe_detour(detour: SequenceDetour, x: Tensor) -> ProbedMerge:
-    """What a detour does to a map, (B, ..., C, H, W).
-
-    Its merged tokens are not to be had, so the copies that come back stand for them, one for every cell.
-    """
+    """What a detour does to a map, (B, ..., C, H, W); the copies that come back stand for its hidden merged tokens."""
     tokens = map_to_tokens(x.flatten(1, -3))
     return ProbedMerge(lambda tokens: detour.detour(tokens, lambda merged: merged), tokens, detour.grid, detour.grid)

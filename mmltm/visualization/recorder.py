@@ -17,25 +17,22 @@ from .probing import probe_detour, probe_sequence
 
 
 class RecordedMerge(NamedTuple):
-    """What one block merged.
+    """What one block merged; of several sequences of an image without a grid (MobileViT), about the first of them.
 
     Attributes:
         name (str): Of the merger, without ``backbone.``.
         composition (Composition): From the full grid of the stage to what the block leaves of it.
         similarity (Tensor): (B, P), cosine of each merged token and the mean of the image's tokens that enter the
             merger.
-
-    Where an image has several sequences that merge without a grid (MobileViT), it is about the first of them.
     """
     name: str
     composition: Composition
     similarity: Tensor
 
     def representative(self, image: int = 0) -> int:
-        """The token that stands for the image best: its feature is nearest, by angle, to the mean of all tokens.
+        """The token whose feature is nearest, by angle, to the mean of the image's tokens, which a classifier pools.
 
-        The paper does not define its "most representative" token; the mean of the image's tokens is what a classifier
-        pools.
+        The paper does not define its "most representative" token.
         """
         return int(self.similarity[image].argmax())
 
@@ -43,23 +40,18 @@ class RecordedMerge(NamedTuple):
 class MergeRecorder:
     """Context in which the merges of the last forward pass of a model are kept.
 
-    Consecutive merges of a stage are composed, see :class:`~mmltm.merging.trace.MergeTrace`.
-
-    Args:
-        model (nn.Module): With a ``backbone`` that has token mergers.
+    Consecutive merges of a stage are composed, see :class:`~mmltm.merging.trace.MergeTrace`. A model without token
+    mergers in its ``backbone`` is an error.
 
     Attributes:
         merges (list[RecordedMerge]): In the order of the blocks; without those that do not merge for now.
-        input_size (tuple, optional): Height and width of the maps that entered the backbone.
-
-    Raises:
-        UserError: The model has no token merger.
+        input_size (tuple): Height and width of the maps that entered the backbone.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.backbone = getattr(model, 'backbone', model)
         self.merges: list[RecordedMerge] = []
-        self.input_size: tuple[int, int] | None = None
+        self.input_size: Grid = (0, 0)
         self._batch = 0
         self._trace = MergeTrace(self.backbone, self._record)
         self._handle: Any = None
@@ -95,7 +87,12 @@ class MergeRecorder:
         if isinstance(call.merger, SequenceMerger):
             x, before = call.arguments['tokens'], self._sequences.get(call.owner)
             count = x.shape[1] - call.arguments['class_token']
-            grid = _grid_of(count, self.input_size) if before is None else before.merged_grid
+            if before is None:  # the grid of so many cells whose sides are nearest in proportion to the image's
+                height, width = self.input_size
+                grid = min(((h, count // h) for h in range(1, count + 1) if count % h == 0),
+                           key=lambda grid: abs(math.log(grid[0] * width / (grid[1] * height))))
+            else:
+                grid = before.merged_grid
             operator = probe_sequence(call.merger, call.arguments, grid, len(x) // self._batch)
             tokens, merged = x[::operator.groups, -count:].mT, operator.merged.mT
             composition = Composition([operator], self._batch, x.device) if before is None else before.then(operator)
@@ -109,9 +106,3 @@ class MergeRecorder:
             composition = Composition([*call.before, operator], self._batch, x.device)
         similarity = F.cosine_similarity(merged.float(), tokens.float().mean(2, keepdim=True), dim=1).cpu()
         self.merges.append(RecordedMerge(call.name, composition, similarity))
-
-
-def _grid_of(count: int, size: tuple[int, int]) -> Grid:
-    """The grid of ``count`` cells whose sides are nearest in proportion to those of an image."""
-    grids = [(height, count // height) for height in range(1, count + 1) if count % height == 0]
-    return min(grids, key=lambda grid: abs(math.log(grid[0] * size[1] / (grid[1] * size[0]))))

@@ -5,7 +5,6 @@ request, which tokens go together. The grid is laid over the image side to side;
 of the image, cells are therefore off by less than one cell at the far edges.
 """
 
-import colorsys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,39 +30,22 @@ WIDTH, TEXT = 1.9, 0.45
 
 
 class View(NamedTuple):
-    """What a sheet shows of one block.
-
-    Attributes:
-        name (str): Of the block's merger.
-        merged_grid (tuple): What the block leaves of the full grid.
-        token (int): The target token, in row-major order of ``merged_grid``.
-        weights (np.ndarray): (H, W), its weights on the full grid.
-        groups (np.ndarray, optional): (H, W), the merged token of each cell, -1 for none.
-    """
+    """What a sheet shows of one block."""
     name: str
-    merged_grid: Grid
-    token: int
-    weights: np.ndarray
-    groups: np.ndarray | None = None
+    merged_grid: Grid  # what the block leaves of the full grid
+    token: int  # the target, in row-major order of merged_grid
+    weights: np.ndarray  # (H, W), its weights on the full grid
+    groups: np.ndarray | None = None  # (H, W), the merged token of each cell, -1 for none
 
 
 class Sheet(NamedTuple):
-    """A model's blocks over one image.
-
-    Attributes:
-        title (str): Above them.
-        image (np.ndarray): (H, W, 3), RGB, uint8, as the model sees it.
-        views (Sequence[View]): One a block.
-    """
+    """A model's blocks over one image."""
     title: str
-    image: np.ndarray
+    image: np.ndarray  # (H, W, 3), RGB, uint8, as the model sees it
     views: Sequence[View]
 
 
-def view(merge: RecordedMerge,
-         image: int = 0,
-         token: int | None = None,
-         point: tuple[float, float] | None = None,
+def view(merge: RecordedMerge, image: int = 0, token: int | None = None, point: tuple[float, float] | None = None,
          groups: bool = False) -> View:
     """What to show of a recorded merge.
 
@@ -86,15 +68,10 @@ def view(merge: RecordedMerge,
 
 
 def draw_sheets(sheets: Sequence[Sheet]) -> np.ndarray:
-    """Draw the sheets of one or several models: a column a block, models below each other.
+    """Draw the sheets of one or several models, with at least one view each: an RGB picture, (H, W, 3), uint8.
 
-    Of single blocks the panels stand side by side instead, and models too.
-
-    Args:
-        sheets (Sequence[Sheet]): At least one, with at least one view each.
-
-    Returns:
-        np.ndarray: RGB picture, (H, W, 3), uint8.
+    Every block is a column, and models stand below each other. Of single blocks the panels stand side by side instead,
+    and models too.
     """
     panels = [panel for panel in PANELS if panel != 'groups' or sheets[0].views[0].groups is not None]
     columns = max(len(sheet.views) for sheet in sheets)
@@ -102,11 +79,10 @@ def draw_sheets(sheets: Sequence[Sheet]) -> np.ndarray:
     single = columns == 1
     if single:
         figure = new_figure(len(sheets) * len(panels) * (WIDTH + 0.15) + 0.7, height + 0.4, dpi=120)
-        parts = figure.subfigures(1, len(sheets), squeeze=False).flat
     else:
         figure = new_figure(columns * (WIDTH + 0.1) + 1.0, len(sheets) * (len(panels) * height + 0.4), dpi=120)
-        parts = figure.subfigures(len(sheets), 1, squeeze=False).flat
-    for part, sheet in zip(parts, sheets):
+    parts = figure.subfigures(*((1, len(sheets)) if single else (len(sheets), 1)), squeeze=False)
+    for part, sheet in zip(parts.flat, sheets):
         _draw_sheet(part, sheet, panels, columns, sideways=single)
     return to_image(figure)
 
@@ -116,10 +92,9 @@ def _draw_sheet(figure: SubFigure, sheet: Sheet, panels: list[str], columns: int
     axes = figure.subplots(*shape, squeeze=False)
     axes = axes.T if sideways else axes
     figure.suptitle(sheet.title, fontsize='medium', fontweight='bold')
-    for row in axes:
-        for panel in row:
-            panel.set(xticks=[], yticks=[])
-            panel.set_axis_off()
+    for panel in axes.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.set_axis_off()
     for column, (block, cells) in enumerate(zip(sheet.views, axes.T)):
         for name, panel in zip(panels, cells):
             panel.set_axis_on()
@@ -158,17 +133,18 @@ def _draw_weights(axes: Axes, image: np.ndarray, block: View) -> None:
 
 def _draw_groups(axes: Axes, image: np.ndarray, block: View) -> None:
     groups = block.groups
+    assert groups is not None
     tokens, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     shared = ((counts > 1) & (tokens >= 0))[inverse].reshape(groups.shape)
     # At random, so that no pattern of the grid meets a pattern of the hues; the same in every picture.
     hues = np.random.default_rng(0).random(groups.max() + 2)
-    wheel = np.array([colorsys.hsv_to_rgb(hue, 0.85, 1.0) for hue in hues])
+    wheel = matplotlib.colors.hsv_to_rgb([(hue, 0.85, 1.0) for hue in hues])
     size = image.shape[1::-1]
     opacity = cv2.resize(0.5 * shared.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)[..., None]
     colors = cv2.resize(wheel[groups].astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
     axes.imshow((1 - opacity) * image / 255. + opacity * colors)
     _draw_lines(axes, _borders(groups), image, groups.shape, color='white', linewidth=0.4)
-    dropped = int((groups < 0).sum())
+    dropped = np.count_nonzero(groups < 0)
     title = f'{int((counts > 1)[tokens >= 0].sum())} groups of two and more'
     axes.set_title(f'{title}, {dropped} dropped' if dropped else title, fontsize='x-small')
 

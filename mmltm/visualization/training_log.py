@@ -10,8 +10,7 @@ Series = dict[int, tuple[int, float]]
 def read_scalars(work_dir: str | Path) -> dict[str, Series]:
     """All numbers of all runs in a work dir, by name; a resumed run overwrites what it repeats.
 
-    Args:
-        work_dir (str or Path): With ``*/vis_data/scalars.json`` by mmengine's ``LocalVisBackend``.
+    They are in ``*/vis_data/scalars.json``, by mmengine's ``LocalVisBackend``.
     """
     scalars: dict[str, Series] = {}
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):

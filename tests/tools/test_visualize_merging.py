@@ -48,7 +48,7 @@ def call(root, monkeypatch, files):
 
 def test_all_blocks_of_two_models(call, capsys):
     one = call()
-    two = call('--compare', 'ltm.py', '--compare-options', 'model.backbone.ratio=0.9', '--groups', '--labels', 'half',
+    two = call('--compare', 'ltm.py', '--compare-options', 'model.backbone.ratio=0.94', '--groups', '--labels', 'half',
                'most')
     assert two.shape[0] > 2 * one.shape[0] and two.shape[1] >= one.shape[1]
     out = capsys.readouterr().out

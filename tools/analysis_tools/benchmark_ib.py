@@ -1,7 +1,6 @@
 """Time and memory of the information-bottleneck step: training with it against the same masks without it."""
 
 import json
-import logging
 import platform
 import sys
 import time
@@ -20,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import mmltm
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import CfgOptions, make_parser, warnings_only
 from mmltm.apis.config import load_config
 from mmltm.apis.profiling import Timing, peak_bytes
 from mmltm.engine.hooks import IBStatisticsHook, MaskTuningHook
@@ -105,7 +104,8 @@ class Training:
             model=self.model, hooks=[], register_hook=lambda hook: None, iter=0, visualizer=Visualizer(),
             logger=MMLogger.get_current_instance())
         self.device, self.batch_size, self.shape = torch.device(args.device), args.batch_size, args.shape
-        self.tuning = MaskTuningHook() if tunes_masks(cfg) else None
+        tunes_masks = any(str(hook['type']).endswith('MaskTuningHook') for hook in cfg.get('custom_hooks') or [])
+        self.tuning = MaskTuningHook() if tunes_masks else None
         if self.tuning:
             self.tuning.before_train(self.runner)
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
@@ -115,7 +115,7 @@ class Training:
         self._seen = 0
 
     def _hook(self, interval):
-        hook = IBStatisticsHook(interval=interval)
+        hook = IBStatisticsHook(interval=interval, initial_images=0)  # there is no training set
         hook.before_run(self.runner)
         hook.before_train(self.runner)  # refuses a model without statistics
         hook.after_train(self.runner)
@@ -184,10 +184,6 @@ class Training:
         states = (value for state in self.optim_wrapper.optimizer.state.values() for value in state.values())
         tensors = (*self.model.parameters(), *self.model.buffers(), *filter(torch.is_tensor, states))
         return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
-
-
-def tunes_masks(cfg):
-    return any(str(hook['type']).endswith('MaskTuningHook') for hook in cfg.get('custom_hooks') or [])
 
 
 def times(call, device):
@@ -273,12 +269,12 @@ def show(setting, timing, memory, console):
                   f'difference {on - off:.1f} MB')
 
 
+@warnings_only()  # the optimizer lists all parameters
 def main():
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    MMLogger.get_current_instance().setLevel(logging.WARNING)  # the optimizer lists all parameters
     console = Console(width=160)
     training = Training(load_config(args.config, args.cfg_options, needs=('optim_wrapper', )), args)
     with Progress(console=console, transient=True) as progress:

@@ -8,12 +8,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
-from mmengine.logging import MMLogger
 from mmengine.visualization import Visualizer
 from rich.console import Console
 from rich.progress import Progress
 
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import CfgOptions, make_parser, warnings_only
 from mmltm.apis.config import load_config
 from mmltm.apis.inference import load_image
 from mmltm.apis.preflight import check_ratio
@@ -150,10 +149,10 @@ def save(picture, name, args, cfg):
     visualizer.close()
 
 
+@warnings_only()
 def main():
     args = parse_args()
     check_file('image', args.image)
-    MMLogger.get_current_instance().setLevel('WARNING')
     jobs, console = list(models(args)), Console()
     with Progress(console=console, transient=True) as progress:
         sheets = [draw_model(*job, args) for job in progress.track(jobs, description='drawing')]
