@@ -1,8 +1,7 @@
 """Learnable token merging (LTM) for OpenMMLab.
 
-Vision backbones whose transformer blocks merge their tokens by a learnt mask
-(Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging",
-TPAMI 2025, arXiv 2407.15219), for mmpretrain and mmdetection.
+Vision backbones whose transformer blocks merge their tokens by a learnt mask (Wang and Yang, "Efficient Visual
+Transformer by Learnable Token Merging", TPAMI 2025, arXiv 2407.15219), for mmpretrain and mmdetection.
 """
 
 import importlib

@@ -1,8 +1,7 @@
 """Errors that a user can put right, said in one line.
 
-Tools raise :class:`UserError` and run their ``main`` through :func:`run`, which prints
-``error: ...`` on stderr and exits with status 1. Any other exception keeps its traceback, except the
-few that stand for broken input and reach us from within a data loader's worker.
+Tools run their ``main`` through :func:`run`. What is no :class:`UserError` keeps its traceback, except the few errors
+that stand for broken input and reach us from within a data loader's worker.
 """
 
 import os
@@ -18,13 +17,9 @@ class UserError(ValueError):
 
 
 def summary(error: BaseException) -> str:
-    """The exception's message in one line, after its type unless it is a :class:`UserError`, for use within another one.
-
-    Exceptions raised in a data loader's worker carry the worker's whole traceback in their message; only
-    its last line is kept.
-    """
+    """The exception's message in one line, after its type unless it is a :class:`UserError`."""
     text = str(error)
-    if 'DataLoader worker process' in text:
+    if 'DataLoader worker process' in text:  # the worker's whole traceback follows; its last line says it
         text = text.strip().splitlines()[-1].partition(': ')[2]
     text = ' '.join(text.split())
     return text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
@@ -42,7 +37,7 @@ def _unreadable_images(error: BaseException) -> str | None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls ``main``; user errors end the process with one line on stderr and status 1.
+    """Calls ``main``; user errors end the process with ``error: ...`` on stderr and status 1.
 
     The environment variable ``MMLTM_TRACEBACK=1`` shows the traceback instead.
     """

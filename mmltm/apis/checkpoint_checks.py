@@ -12,8 +12,8 @@ from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import UserError
 from mmltm.models.checkpoints import (
     Difference,
-    check_exact,
     check_file,
+    check_tested,
     compare,
     is_zoo,
     masks_among,
@@ -70,7 +70,7 @@ def check_trained(runner: Runner, cfg: Config) -> None:
         start = start or _latest(cfg)
         if start:
             checkpoint = read_checkpoint(start)
-            check_exact(model, start, checkpoint, runner.logger)
+            check_tested(model, start, checkpoint, runner.logger, masks_may_miss=False)
             if 'message_hub' not in checkpoint:
                 raise UserError(f'cannot resume from {start}, which holds weights but no state of a training: '
                                 f'to start from its weights, use --cfg-options load_from={start}')

@@ -48,7 +48,6 @@ class ClassCentroids(nn.Module):
         normalize (bool): L2-normalise features and centroids before distances. Defaults to False.
         center (bool): Subtract the mean of all samples before that, without which normalised features that
             share a large offset all point the same way. Defaults to False.
-        seed (int): Of the projection. Defaults to 0.
         name (str): What error messages call the layer. Defaults to ''.
 
     Attributes:
@@ -63,14 +62,13 @@ class ClassCentroids(nn.Module):
     epoch_counts: Tensor
 
     def __init__(self, num_classes: int, num_tokens: int, embed_dims: int, stat_dim: int | None = 16,
-                 beta: float = 1.0, normalize: bool = False, center: bool = False, seed: int = 0,
-                 name: str = '') -> None:
+                 beta: float = 1.0, normalize: bool = False, center: bool = False, name: str = '') -> None:
         super().__init__()
         self.num_classes, self.beta, self.normalize, self.center = num_classes, beta, normalize, center
         self.embed_dims, self.name = embed_dims, name
         exact = stat_dim is None or stat_dim >= embed_dims
         channels = embed_dims if stat_dim is None or exact else stat_dim
-        self.register_buffer('projection', None if exact else orthogonal_projection(embed_dims, channels, seed))
+        self.register_buffer('projection', None if exact else orthogonal_projection(embed_dims, channels))
         self.register_buffer('centroids', torch.zeros(num_classes, num_tokens, channels))
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))

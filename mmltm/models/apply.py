@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -42,37 +42,32 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
         >>> model = mmltm.apply_ltm(get_model('deit-small_4xb256_in1k', pretrained=True), ratio=0.7)
     """
     merger = dict(type='LTM', ratio=ratio, **merger)
-    result = copy.deepcopy(model)
-    if not isinstance(getattr(model, 'backbone', None), nn.Module):
+    result: Any = copy.deepcopy(model)  # Any: only some modules have a backbone
+    if not isinstance(getattr(result, 'backbone', None), nn.Module):
         return _merging(result, merger)
     result.backbone = _merging(result.backbone, merger)
     result.is_init = True
     return result
 
 
-def _merging(backbone: nn.Module, merger: dict) -> nn.Module:
+def _merging(backbone: nn.Module, merger: dict) -> Any:
     """The backbone with merging, made of the given one's layers, which is used up."""
     # The very class: a derived one may compute something else with the same layers.
     family = next((family for family in FAMILIES.values() if type(backbone) is family.vanilla), None)
     if family is None:
         names = ', '.join(registered_type(family.vanilla) for family in FAMILIES.values())
         raise UserError(f'apply_ltm knows the backbones {names}, got {registered_type(type(backbone))}')
-    merging = family.merging(merger=merger, **family.arguments(backbone)).train(backbone.training)
-    device = next(backbone.parameters()).device
-    _check_shapes(backbone, merging)
-    _take_over(backbone, merging)
-    merging.is_init = True
-    return merging.to(device)
-
-
-def _check_shapes(backbone: nn.Module, merging: nn.Module) -> None:
-    theirs = backbone.state_dict()
+    merging: Any = family.merging(merger=merger, **family.arguments(backbone)).train(backbone.training)
+    device, theirs = next(backbone.parameters()).device, backbone.state_dict()
     for name, value in merging.state_dict().items():
         if name in theirs and theirs[name].shape != value.shape:
             raise UserError(
                 f'apply_ltm cannot tell how this {type(backbone).__name__} was made: {name} has shape '
                 f'{tuple(theirs[name].shape)}, by its attributes it would be {tuple(value.shape)}; build '
                 f'mmltm.{type(merging).__name__} with the same arguments and load its weights')
+    _take_over(backbone, merging)
+    merging.is_init = True
+    return merging.to(device)
 
 
 def _take_over(source: nn.Module, target: nn.Module) -> None:

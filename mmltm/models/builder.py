@@ -14,11 +14,9 @@ from mmltm.registry import MODELS
 
 
 def build_model(model: dict, scope: str = 'mmpretrain') -> BaseModel:
-    """The model (or part of one) of a config in evaluation mode, its weights as torch draws them.
+    """The model of a config, or part of one, in evaluation mode, its weights as torch draws them.
 
-    Args:
-        model (dict): Config of the model.
-        scope (str): Whose types are meant where the config does not say it. Defaults to 'mmpretrain'.
+    Types that do not say their scope are of ``scope``.
     """
     with DefaultScope.overwrite_default_scope(scope):
         built = revert_sync_batchnorm(MODELS.build(copy.deepcopy(model)))
@@ -68,11 +66,7 @@ def build_error(what: str, cfg: Config, error: BaseException) -> UserError:
 
 
 def load_model(cfg: Config, checkpoint: str | None = None) -> BaseModel:
-    """As :func:`build_from`, with the weights of a checkpoint, on the device that mmengine chooses.
-
-    Args:
-        cfg (Config): Of mmpretrain or mmdet.
-        checkpoint (str, optional): Path or URL; without it masks are unlearnt.
+    """As :func:`build_from`, with the weights of a path or URL, on the device that mmengine chooses.
 
     Raises:
         UserError: The model cannot be built, or the checkpoint is of another model.

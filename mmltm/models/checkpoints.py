@@ -22,11 +22,7 @@ _HARMLESS_EXTRAS = ('ema_', 'data_preprocessor.')
 
 
 def check_file(what: str, path: str) -> None:
-    """Checks that ``path`` is a file, unless it is a URL or a name in a model zoo.
-
-    Raises:
-        UserError: It is not.
-    """
+    """Raises a UserError if ``path`` is no file, unless it is a URL or a name in a model zoo."""
     if not is_zoo(path) and not osp.isfile(osp.expanduser(path)):
         raise UserError(f'{what} {path} does not exist')
 
@@ -98,11 +94,7 @@ def compare(model: nn.Module, state: dict[str, torch.Tensor]) -> Difference:
 
 
 def read_checkpoint(path: str) -> dict:
-    """Reads a checkpoint, to the CPU.
-
-    Raises:
-        UserError: The file does not hold a checkpoint.
-    """
+    """Reads a checkpoint, to the CPU; a UserError if the file does not hold any."""
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except Exception as error:  # unpickling raises whatever the bytes lead to
@@ -120,27 +112,23 @@ def state_dict(checkpoint: dict, prefix: str = '') -> dict[str, torch.Tensor]:
             if key.startswith(prefix) and isinstance(value, torch.Tensor)}
 
 
-def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.Logger) -> None:
+def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.Logger,
+                 masks_may_miss: bool = True) -> None:
     """Loads the weights of this very model, as a test needs them, and checks that they are.
 
-    It is only logged that all masks are missing: a vanilla checkpoint may be tested with token merging off the
-    shelf, whose masks are unlearnt then. So are missing class statistics, and keys that the model does not
-    know: a larger model's checkpoint may contain all that is needed.
+    Keys that the model does not know are only logged: a larger model's checkpoint may contain all that is needed.
 
     Args:
         model (nn.Module): To load into.
         path (str): Of the checkpoint, for messages.
         checkpoint (dict): What :func:`read_checkpoint` gives.
         logger (logging.Logger): For what is not an error.
+        masks_may_miss (bool): Whether it is only logged that all masks, or the class statistics, are missing: a vanilla
+            checkpoint may be tested with token merging off the shelf, whose masks are unlearnt then. Defaults to True.
 
     Raises:
         UserError: Other keys are missing, or some differ in shape.
     """
-    check_exact(model, path, checkpoint, logger, masks_may_miss=True)
-
-
-def check_exact(model: nn.Module, path: str, checkpoint: dict, logger: logging.Logger,
-                 masks_may_miss: bool = False) -> None:
     difference = compare(model, state_dict(checkpoint))
     merging, found = difference.part(merging=True), masks_among(difference.filled)
     if masks_may_miss and merging.missing and not (found and masks_among(merging.missing)):
@@ -154,4 +142,5 @@ def check_exact(model: nn.Module, path: str, checkpoint: dict, logger: logging.L
 
 
 def masks_among(keys: Iterable[str]) -> list[str]:
+    """The keys of masks."""
     return [key for key in keys if key.endswith('.logits') and is_merging(key)]

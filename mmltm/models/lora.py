@@ -4,7 +4,6 @@ Departure from that class, for which all but the low-rank weights is frozen and 
 (masks, thresholds, projections) learn too, and they and their statistics are saved.
 """
 
-
 from mmpretrain.models.peft import LoRAModel
 from torch import Tensor, nn
 
@@ -33,16 +32,14 @@ class LTMLoRAModel(LoRAModel):
         """As the parent's, with mergers among the keys that count."""
         learns = ('.lora_', *(f'{name}.' for name in mergers_of(self)))
 
-        def counts(key: str) -> bool:
-            return any(part in key for part in learns)
-
         def keep(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: dict) -> None:
-            for key in [key for key in state if key.startswith(prefix) and not counts(key)]:
-                del state[key]
+            for key in list(state):
+                if key.startswith(prefix) and not any(part in key for part in learns):
+                    del state[key]
 
         def excuse(module: nn.Module, incompatible) -> None:
             for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
-                keys[:] = [key for key in keys if counts(key)]
+                keys[:] = [key for key in keys if any(part in key for part in learns)]
 
         self._register_state_dict_hook(keep)
         self.register_load_state_dict_post_hook(excuse)

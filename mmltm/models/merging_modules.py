@@ -14,7 +14,7 @@ def learnable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def merging_norms(model: nn.Module) -> list[nn.Module]:
     """Normalisations of the stages that merge: of the modules that have mergers in ``mergers``, as a list."""
-    stages = [module for module in model.modules()
-              if isinstance(getattr(module, 'mergers', None), nn.ModuleList) and mergers_of(module.mergers)]
+    lists = ((module, getattr(module, 'mergers', None)) for module in model.modules())
+    stages = [module for module, mergers in lists if isinstance(mergers, nn.ModuleList) and mergers_of(mergers)]
     return list(dict.fromkeys(norm for stage in stages for norm in stage.modules()
                               if isinstance(norm, (nn.LayerNorm, nn.GroupNorm, _BatchNorm))))

@@ -9,25 +9,19 @@ import fnmatch
 from mmltm.errors import UserError
 
 from .families import FAMILIES, Family, registered_type
-from .mergers import Ratio, merger_type
+from .mergers import Ratio, merger_config, merger_type
 
 PREFIX = 'ltm_'
 
 
-def _vanilla_names() -> list[str]:
-    return [name for family in FAMILIES.values() for name in family.architectures]
-
-
 def list_models(pattern: str | None = None) -> list[str]:
-    """Names that :func:`~mmltm.apis.model.get_model` knows.
+    """Names that :func:`~mmltm.apis.model.get_model` knows, sorted.
 
     Args:
         pattern (str, optional): Only names that begin so, with the wildcards of a shell: 'ltm_swin', '*vit_b'.
-
-    Returns:
-        list[str]: Sorted.
     """
-    names = sorted(prefix + name for name in _vanilla_names() for prefix in ('', PREFIX))
+    names = sorted(prefix + name for family in FAMILIES.values() for name in family.architectures
+                   for prefix in ('', PREFIX))
     return names if pattern is None else fnmatch.filter(names, pattern + '*')
 
 
@@ -50,13 +44,19 @@ def model_config(name: str, ratio: Ratio | None = None, num_classes: int = 1000,
     """Config of mmpretrain's ``ImageClassifier``; arguments as those of :func:`~mmltm.apis.model.get_model`.
 
     Raises:
-        UserError: For an unknown name, or a merger for a vanilla model.
+        UserError: For an unknown name, a merger for a vanilla model, or one that does not say how much it keeps.
     """
     family = family_of(name)
     arch, head = family.architectures[name.removeprefix(PREFIX)]
-    backbone = dict(type=registered_type(family.vanilla), arch=arch)
+    backbone: dict = dict(type=registered_type(family.vanilla), arch=arch)
     if name.startswith(PREFIX):
-        backbone.update(type=registered_type(family.merging), merger=_with_amount(merger or 'LTM', ratio))
+        merger = {'type': 'LTM', **(dict(type=merger) if isinstance(merger, str) else merger or {})}
+        try:
+            if ratio is None and not merger.keys() & {'ratio', 'r', 'p'} and not merger_type(merger).default_amount:
+                ratio = 0.7
+            backbone.update(type=registered_type(family.merging), merger=merger_config(merger, ratio))
+        except ValueError as error:
+            raise UserError(f'{name}: {error}') from None
     elif merger is not None:
         raise UserError(f'{name} merges no tokens, got merger={merger!r}: take {PREFIX}{name}')
     return dict(
@@ -65,14 +65,3 @@ def model_config(name: str, ratio: Ratio | None = None, num_classes: int = 1000,
         neck=family.neck,
         head=dict(type=family.head, num_classes=num_classes, **head),
         data_preprocessor=dict(num_classes=num_classes, **family.preprocessor))
-
-
-def _with_amount(merger: dict | str, ratio: Ratio | None) -> dict:
-    """A merger's config that says how many tokens are kept."""
-    merger = {'type': 'LTM', **({'type': merger} if isinstance(merger, str) else merger)}
-    if ratio is not None:
-        if merger.setdefault('ratio', ratio) != ratio:
-            raise UserError(f"ratio={ratio} and merger['ratio']={merger['ratio']}: give one of them")
-    elif not any(amount in merger for amount in ('ratio', 'r', 'p')):
-        merger.update(merger_type(merger).default_amount or dict(ratio=0.7))
-    return merger

@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 import mmltm
+from mmltm.apis.profiling import count_macs
 from mmltm.errors import UserError
 from mmltm.models import LTMMobileViT, LTMSwin, LTMVisionTransformer
 from mmltm.models.builder import build_model as build
@@ -39,7 +40,7 @@ def test_importing_mmltm_imports_nothing_else(root):
     code = 'import mmltm, sys; assert not {"torch", "mmcv", "mmpretrain", "mmdet"} & set(sys.modules)'
     subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        mmltm.nothing
+        _ = mmltm.nothing
 
 
 def test_names():
@@ -64,6 +65,18 @@ def test_twins_differ_by_masks_only(name):
 def test_logits(name):
     for model in (mmltm.get_model(name, num_classes=7), mmltm.get_model(f'ltm_{name}', ratio=0.5, num_classes=7)):
         assert not model.training and model(torch.randn(2, 3, 224, 224)).shape == (2, 7)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name, limit', [('swin_t', 0.012), ('vit_s', 0.002), ('mobilevit_s', 0.004),
+                                         ('efficientvit_b1', 0.0085)])
+def test_share_of_the_step_in_the_cost(name, limit):
+    """By image, with 1000 classes, at ratio 0.7; half of Swin's is the projection of all its tokens to 16 channels."""
+    macs, x = [], torch.empty(1, 3, 224, 224, device='meta')
+    for classes in (None, 1000):
+        model = mmltm.get_model(f'ltm_{name}', merger=dict(num_classes=classes)).backbone.to('meta')
+        macs.append(count_macs(model, lambda model=model: model(x))[''])
+    assert limit / 2 < macs[1] / macs[0] - 1 <= limit
 
 
 def test_form_and_preprocessor():

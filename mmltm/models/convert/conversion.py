@@ -6,7 +6,7 @@ and mmltm add 1e-5.
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Collection
 from typing import NamedTuple
 
 from torch import Tensor
@@ -26,24 +26,14 @@ _INITIAL = ('.relative_position_index', '.num_batches_tracked')
 
 
 class Conversion(NamedTuple):
-    """A converted state dict, and the keys without counterpart.
-
-    Attributes:
-        state (dict[str, Tensor]): Weights under the model's names, of the model's shapes.
-        source (str): Where they came from, one of :data:`SOURCES`.
-        left_out (list[str]): Keys of a detector's other parts, which nobody has asked for.
-        unused (list[str]): Keys of the source, under its names, that the model has no place for.
-        missing (list[str]): Keys of the model that the source does not have, masks aside.
-        mismatched (list[str]): Keys of both, and their different shapes.
-        masks (list[str]): Masks of the model, which only checkpoints of mmltm have.
-    """
-    state: dict[str, Tensor]
-    source: str
-    left_out: list[str]
-    unused: list[str]
-    missing: list[str]
-    mismatched: list[str]
-    masks: list[str]
+    """A converted state dict, and the keys without counterpart."""
+    state: dict[str, Tensor]  # weights under the model's names, of the model's shapes
+    source: str  # where they came from, one of SOURCES
+    left_out: list[str]  # keys of a detector's other parts, which nobody has asked for
+    unused: list[str]  # keys of the source, under its names, that the model has no place for
+    missing: list[str]  # keys of the model that the source does not have, masks aside
+    mismatched: list[str]  # keys of both, and their different shapes
+    masks: list[str]  # masks of the model, which only checkpoints of mmltm have
 
     @property
     def complete(self) -> bool:
@@ -51,7 +41,7 @@ class Conversion(NamedTuple):
         return not (self.unused or self.missing or self.mismatched)
 
 
-def detect(names: Container[str]) -> str:
+def detect(names: Collection[str]) -> str:
     """The project, one of :data:`SOURCES`, whose names these are."""
     if any('input_stem.op_list.' in name for name in names):
         return 'mit'
@@ -78,14 +68,11 @@ def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conver
     if source not in layouts:
         raise UserError(f'no conversion of {name} from {source!r}, only from {", ".join(layouts)}')
 
-    left_out = []
     if source in ('mmpretrain', 'mmdet') and not any(key.startswith('backbone.') for key in state):
         state = {f'backbone.{key}': value for key, value in state.items()}
-    if source == 'mmdet':
-        left_out = [key for key in state if not key.startswith('backbone.')]
-    layout = layouts[source]
-    if not isinstance(layout, Layout):
-        layout = layout(state)
+    left_out = [key for key in state if source == 'mmdet' and not key.startswith('backbone.')]
+    found = layouts[source]
+    layout = found if isinstance(found, Layout) else found(state)
     names = layout.rename(key for key in state if key not in left_out
                           and not (family.constants and re.search(family.constants, key)))
     target = _target(name, source, {new: state[old] for old, new in names.items()})
@@ -113,6 +100,5 @@ def _target(name: str, source: str, state: dict[str, Tensor]) -> dict[str, Tenso
     if source != 'mmdet':
         return build_model(config).state_dict()
     norms = sorted({int(match[1]) for match in (re.match(r'backbone\.norm(\d)\.', key) for key in state) if match})
-    outputs = dict(out_indices=norms) if norms else {}
-    backbone = build_model({**config['backbone'], **outputs})
+    backbone = build_model({**config['backbone'], **(dict(out_indices=norms) if norms else {})})
     return {f'backbone.{key}': value for key, value in backbone.state_dict().items()}

@@ -1,7 +1,6 @@
 """Reading other projects' weights without running what is in them, and writing checkpoints for ``load_from``."""
 
 import argparse
-import os.path as osp
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 import mmltm
 from mmltm.errors import UserError, summary
+from mmltm.models.checkpoints import check_file
 
 #: Where training scripts put the weights, averaged ones first: those are what their results are about.
 NESTINGS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'module')
@@ -29,37 +29,11 @@ def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
     Raises:
         UserError: The file does not exist, cannot be read, or holds no tensors.
     """
-    if not osp.isfile(path):
-        raise UserError(f'checkpoint {path} does not exist')
-    state = _read_safetensors(path) if path.endswith('.safetensors') else _read_pickle(path)
-    within = ''
-    if isinstance(state, dict):
-        within = next((name for name in NESTINGS if isinstance(state.get(name), dict)), '')
-        state = state[within] if within else state
-    tensors = {}
-    if isinstance(state, dict):
-        tensors = {_WRAPPERS.sub('', name): value for name, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f'{path} holds no weights: expected a state dict, bare or below {", ".join(NESTINGS)}')
-    return tensors, within
-
-
-def _read_safetensors(path: str) -> dict[str, Tensor]:
+    check_file('checkpoint', path)
     try:
-        from safetensors.torch import load_file
+        state = _read(path)
     except ImportError as error:
         raise UserError(f'{path} needs the package safetensors: pip install safetensors') from error
-    try:
-        return load_file(path)
-    except Exception as error:  # of the library's own kinds, not all of them public
-        raise UserError(f'cannot read checkpoint {path}: {summary(error)}') from error
-
-
-def _read_pickle(path: str) -> object:
-    # Command line arguments lie beside the weights in checkpoints of DeiT and timm.
-    torch.serialization.add_safe_globals([argparse.Namespace])
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # unpickling raises whatever the bytes lead to
         unsafe = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
         if not unsafe:
@@ -68,15 +42,29 @@ def _read_pickle(path: str) -> object:
             f'checkpoint {path} holds more than tensors ({unsafe[1]}), so reading it may run code; if you trust it, '
             "save its weights alone: python -c \"import torch; torch.save(torch.load('SRC', weights_only=False)"
             "['state_dict'], 'NEW')\"") from error
+    within, tensors = '', {}
+    if isinstance(state, dict):
+        within = next((name for name in NESTINGS if isinstance(state.get(name), dict)), '')
+        tensors = {_WRAPPERS.sub('', name): value for name, value in (state[within] if within else state).items()
+                   if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f'{path} holds no weights: expected a state dict, bare or below {", ".join(NESTINGS)}')
+    return tensors, within
+
+
+def _read(path: str) -> object:
+    if path.endswith('.safetensors'):
+        from safetensors.torch import load_file
+        return load_file(path)
+    # Command line arguments lie beside the weights in checkpoints of DeiT and timm.
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def write_checkpoint(state: dict[str, Tensor], path: str, **meta: str) -> None:
-    """Write a checkpoint for ``load_from``, or ``init_cfg=dict(type='Pretrained', ..., prefix='backbone.')``.
+    """Write weights of ``backbone.`` and ``head.`` for ``load_from``, or ``init_cfg=dict(type='Pretrained', ...)``.
 
-    Args:
-        state (dict[str, Tensor]): Weights under ``backbone.`` and ``head.``.
-        path (str): Where to; folders are made.
-        **meta: What the checkpoint says of itself, below 'meta', beside mmltm's version.
+    ``meta`` is what the checkpoint says of itself, beside mmltm's version. Folders are made.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(meta=dict(mmltm_version=mmltm.__version__, **meta), state_dict=state), path)

@@ -1,9 +1,9 @@
 """What is known of a family of backbones: models by name, ``apply_ltm`` and conversions follow from it."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -17,20 +17,12 @@ POOLING = dict(type='GlobalAveragePooling')
 Rule = tuple[str, str | Callable[[re.Match], str]]
 
 
-def as_it_is(name: str, value: Tensor) -> Tensor:
-    """The value."""
-    return value
-
-
 class Layout(NamedTuple):
-    """A project's way to lay out the weights of a family.
-
-    Attributes:
-        rules (Sequence[Rule]): From the project's names to those of mmltm's classifier, applied in this order.
-        adapt (Callable): Takes a name of the project's and its value, returns the value in mmltm's layout.
-    """
+    """A project's way to lay out the weights of a family."""
+    #: From the project's names to those of mmltm's classifier, applied in this order.
     rules: Sequence[Rule] = ()
-    adapt: Callable[[str, Tensor], Tensor] = as_it_is
+    #: Takes a name of the project's and its value, returns the value in mmltm's layout.
+    adapt: Callable[[str, Tensor], Tensor] = lambda name, value: value
 
     def rename(self, names: Iterable[str]) -> dict[str, str]:
         """The new name of each; one that no rule knows stays as it is."""
@@ -55,37 +47,30 @@ class Architecture(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """Backbones that differ by their size alone.
-
-    Attributes:
-        name (str): In lower case.
-        title (str): What tables call it.
-        vanilla (type): Registered class of the vanilla backbone.
-        merging (type): That of the backbone with token merging.
-        architectures (dict): :class:`Architecture` by name of the vanilla classifier.
-        head (str): Registered type of the head.
-        arguments (Callable): For ``apply_ltm``: takes a vanilla backbone; returns arguments of ``merging`` that have
-            shaped more than the layers, which change over as they are.
-        layouts (dict): How other projects lay out its weights, by their names, as ``timm``: a :class:`Layout`, or what
-            returns one for the names in a state dict.
-        openmmlab (Layout): What older checkpoints of mmpretrain and mmdet need. Defaults to nothing.
-        constants (str, optional): Regular expression for entries of other projects' state dicts that the model
-            computes for itself.
-        neck (dict, optional): Config of the neck. Defaults to None.
-        preprocessor (dict): Config of the data preprocessor that the published weights were trained with. Defaults to
-            ImageNet's mean and standard deviation, in RGB.
-    """
+    """Backbones that differ by their size alone."""
+    #: In lower case.
     name: str
+    #: What tables call it.
     title: str
+    #: Registered class of the vanilla backbone, and that of the backbone with token merging.
     vanilla: type[nn.Module]
     merging: type[nn.Module]
-    architectures: Mapping[str, Architecture]
+    #: By name of the vanilla classifier.
+    architectures: dict[str, Architecture]
+    #: Registered type of the head.
     head: str
-    arguments: Callable[[nn.Module], dict]
-    layouts: Mapping[str, Layout | Callable[[Container[str]], Layout]] = field(default_factory=dict)
+    #: For ``apply_ltm``: takes a vanilla backbone; returns arguments of ``merging`` that have shaped more than the
+    #: layers, which change over as they are.
+    arguments: Callable[[Any], dict]
+    #: How other projects lay out its weights, by their names, as ``timm``, perhaps by the names in a state dict.
+    layouts: Mapping[str, Layout | Callable[[Collection[str]], Layout]] = field(default_factory=dict)
+    #: What older checkpoints of mmpretrain and mmdet need.
     openmmlab: Layout = Layout()
+    #: Regular expression for entries of other projects' state dicts that the model computes for itself.
     constants: str | None = None
+    #: Config of the neck.
     neck: dict | None = None
+    #: Config of the data preprocessor that the published weights were trained with.
     preprocessor: Mapping = field(default_factory=lambda: IMAGENET)
 
 

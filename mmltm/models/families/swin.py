@@ -6,7 +6,7 @@ column).
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Collection
 
 from mmpretrain.models.backbones import SwinTransformer
 from torch import Tensor
@@ -42,7 +42,7 @@ _ORIGINAL = Layout(_BLOCKS, _unfolded)
 _OPENMMLAB = Layout(((r'^backbone\.norm\.', 'backbone.norm3.'), ))
 
 
-def _timm(names: Container[str]) -> Layout:
+def _timm(names: Collection[str]) -> Layout:
     """timm's layout or the authors', whichever these names follow."""
     return _ORIGINAL if 'layers.0.downsample.reduction.weight' in names else _PRESENT
 

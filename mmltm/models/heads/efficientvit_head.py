@@ -26,13 +26,8 @@ class EfficientViTClsHead(ClsHead):
         **kwargs: Arguments of mmpretrain's ``ClsHead`` (``loss``, ``topk``, ``cal_acc``).
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: int,
-                 hidden_channels: Sequence[int] = (1536, 1600),
-                 dropout: float = 0.,
-                 norm_cfg: dict = dict(type='BN'),
-                 act_cfg: dict = dict(type='HSwish'),
+    def __init__(self, num_classes: int, in_channels: int, hidden_channels: Sequence[int] = (1536, 1600),
+                 dropout: float = 0., norm_cfg: dict = dict(type='BN'), act_cfg: dict = dict(type='HSwish'),
                  init_cfg: dict | None = dict(type='TruncNormal', layer='Linear', std=0.02),
                  **kwargs) -> None:
         super().__init__(init_cfg=init_cfg, **kwargs)

@@ -6,9 +6,8 @@ gradient with respect to the pooled ones; centroids and Q come from the training
 not from a pass of their own; features are centred and normalised and beta is 10, as for the masks.
 """
 
-
 from mmengine.logging import MessageHub
-from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.models.heads import ClsHead, LinearClsHead
 from torch import Tensor
 
 from mmltm.errors import UserError
@@ -19,7 +18,7 @@ from mmltm.structures.class_distribution import class_distribution
 from .efficientvit_head import EfficientViTClsHead
 
 
-class IBBoundMixin:
+class IBBoundMixin(ClsHead):
     """Adds ``loss_ib`` to the losses of a classification head with ``num_classes`` and a last layer ``fc``.
 
     Pooled features are what ``pre_logits`` returns. :class:`~mmltm.engine.hooks.IBStatisticsHook` must be
@@ -34,11 +33,9 @@ class IBBoundMixin:
         **kwargs: Arguments of the head.
     """
 
-    def __init__(self,
-                 *args,
-                 ib_weight: float = 0.1,
-                 ib_begin: float = 0.3,
-                 ib_statistics: dict | None = None,
+    _pooled: Tensor  # of the batch under way
+
+    def __init__(self, *args, ib_weight: float = 0.1, ib_begin: float = 0.3, ib_statistics: dict | None = None,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if not 0 <= ib_begin <= 1:
@@ -47,7 +44,6 @@ class IBBoundMixin:
         settings = dict(stat_dim=None, beta=10.0, normalize=True, center=True, name='head')
         self.ib_statistics = ClassStatistics(
             self.num_classes, 1, self.fc.in_features, **{**settings, **(ib_statistics or {})})
-        self._pooled: Tensor | None = None
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Features before the classifier, as the head computes them; kept for the loss."""
@@ -57,7 +53,7 @@ class IBBoundMixin:
     def _get_loss(self, cls_score: Tensor, data_samples: list, **kwargs) -> dict:
         losses = super()._get_loss(cls_score, data_samples, **kwargs)
         features = self.ib_statistics.project(self._pooled[:, None])
-        self._pooled = None
+        del self._pooled
         classes = self.num_classes
         targets = BatchTargets.of(class_distribution(data_samples, classes), classes).to(cls_score.device)
         if self.training:

@@ -12,12 +12,7 @@ from mmltm.registry import MODELS
 
 @MODELS.register_module()
 class SSDHead(_SSDHead):
-    """mmdet's ``SSDHead`` with predictions: softmax scores, the background's left out.
-
-    Args:
-        *args: Arguments of mmdet's class.
-        **kwargs: The same.
-    """
+    """mmdet's ``SSDHead``, arguments and all, with predictions: softmax scores, the background's left out."""
 
     #: No loss module that brings an activation of its own, so mmdet takes the softmax.
     loss_cls = None

@@ -35,12 +35,8 @@ class SimpleFPN(BaseModule):
         UserError: If ``in_channels`` is no multiple of 4 or ``num_outs`` is below 4.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int = 256,
-                 num_outs: int = 5,
-                 norm_cfg: dict = dict(type='mmpretrain.LN2d'),
-                 init_cfg: dict = None) -> None:
+    def __init__(self, in_channels: int, out_channels: int = 256, num_outs: int = 5,
+                 norm_cfg: dict = dict(type='mmpretrain.LN2d'), init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if in_channels % 4:
             raise UserError(f'in_channels must be a multiple of 4, got {in_channels}')
@@ -64,13 +60,9 @@ class SimpleFPN(BaseModule):
             for channels in (quarter, half, in_channels, in_channels))
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Levels from fine to coarse.
+        """Levels from fine to coarse, (B, out_channels, h, w): 4 H x 4 W, 2 H x 2 W, H x W, half of it again and again.
 
-        Args:
-            x (Tensor or Sequence[Tensor]): (B, C, H, W), or maps of which the last one is.
-
-        Returns:
-            tuple[Tensor]: (B, out_channels, h, w) each: 4 H x 4 W, 2 H x 2 W, H x W, and half of it again and again.
+        Of a map (B, C, H, W), or the last of several.
         """
         x = x if isinstance(x, Tensor) else x[-1]
         outs = [conv(scale(x)) for scale, conv in zip(self.scales, self.convs)]
