@@ -7,6 +7,9 @@ supplied, among others, is ``roi_pool``: torchvision rounds the box to whole cel
 from collections.abc import Callable
 from functools import partial
 
+import torchvision
+
+from mmltm.compat.common import unsupported
 from mmltm.compat.deform_conv import (
     deform_conv_backward_input,
     deform_conv_backward_parameters,
@@ -20,11 +23,9 @@ from mmltm.compat.focal_loss import (
     softmax_focal_loss_backward,
     softmax_focal_loss_forward,
 )
-from mmltm.compat.info import get_compiler_version, get_compiling_cuda_version
 from mmltm.compat.ms_deform_attn import ms_deform_attn_backward, ms_deform_attn_forward
 from mmltm.compat.nms import nms, nms_match, softnms
 from mmltm.compat.roi_align import roi_align_backward, roi_align_forward
-from mmltm.compat.unsupported import unsupported
 
 __all__ = [
     'deform_conv_backward_input', 'deform_conv_backward_parameters', 'deform_conv_forward',
@@ -33,6 +34,14 @@ __all__ = [
     'roi_align_backward', 'roi_align_forward', 'sigmoid_focal_loss_backward', 'sigmoid_focal_loss_forward',
     'softmax_focal_loss_backward', 'softmax_focal_loss_forward', 'softnms',
 ]
+
+
+def get_compiler_version() -> str:
+    """What environment reports (``mmcv.utils.collect_env``) print in place of mmcv's compilers."""
+    return f'none (mmltm: operators of torchvision {torchvision.__version__})'
+
+
+get_compiling_cuda_version = get_compiler_version
 
 
 def __getattr__(name: str) -> Callable:

@@ -1,17 +1,15 @@
 """Focal loss (Lin et al., arXiv 1708.02002, Eq. 5), sigmoid and softmax, with their gradients in closed form.
 
 With p the probability of the right answer, l = -alpha (1 - p)^gamma log p, and for p = sigmoid(z)
-dl/dz = -alpha (1 - p)^gamma (1 - p - gamma p log p). Autograd through torchvision's loss would give NaN for
-gamma < 1 where 1 - p underflows. Departure from mmcv: the sigmoid's log p is exact, not cut off at the log of
-the smallest float.
+dl/dz = -alpha (1 - p)^gamma (1 - p - gamma p log p). Autograd through torchvision's loss would give NaN for gamma < 1
+where 1 - p underflows. Departure from mmcv: the sigmoid's log p is exact, not cut off at the log of the smallest float.
 """
-
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .precision import promote
+from .common import promote
 
 
 def _onehot(logits: Tensor, target: Tensor) -> Tensor:
@@ -51,10 +49,7 @@ def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, ou
 
 def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor,
                                 gamma: float, alpha: float) -> None:
-    """Gradient of the sum of :func:`sigmoid_focal_loss_forward` for its logits.
-
-    Overwrites ``grad_input`` (n, C).
-    """
+    """Gradient of the sum of :func:`sigmoid_focal_loss_forward` for its logits overwrites ``grad_input`` (n, C)."""
     logits, weight = promote(input, weight)
     signs, weights = _signs_and_weights(logits, target, weight, alpha)
     z = signs * logits
@@ -63,8 +58,7 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, g
     grad_input.copy_(-signs * weights * miss**gamma * slope)
 
 
-def _target_probability(softmax: Tensor, target: Tensor, weight: Tensor,
-                        alpha: float) -> tuple[Tensor, Tensor]:
+def _target_probability(softmax: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """(n,): probability of a sample's class, and alpha times its weight; 1 and 0 for a sample without."""
     valid, index = target >= 0, target.clamp(min=0)
     p = torch.where(valid, softmax.gather(1, index[:, None])[:, 0], 1)
@@ -73,15 +67,9 @@ def _target_probability(softmax: Tensor, target: Tensor, weight: Tensor,
 
 def softmax_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float,
                                alpha: float) -> None:
-    """Loss of one C-way decision a sample.
+    """Loss of one C-way decision a sample from probabilities (n, C), over ``output`` (n,).
 
-    Args:
-        input (Tensor): (n, C) probabilities.
-        target (Tensor): (n,) class indices below C; negative ones are ignored.
-        weight (Tensor): (C,) factor of a sample by its class, or empty.
-        output (Tensor): (n,), overwritten.
-        gamma (float): Focusing exponent.
-        alpha (float): Factor of all losses.
+    Targets (n,) are class indices below C, negative ones ignored; ``alpha`` is a factor of all losses.
     """
     softmax, weight = promote(input, weight)
     p, weights = _target_probability(softmax, target, weight, alpha)
@@ -90,10 +78,7 @@ def softmax_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, ou
 
 def softmax_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, buff: Tensor,
                                 grad_input: Tensor, gamma: float, alpha: float) -> None:
-    """Gradient of the sum of :func:`softmax_focal_loss_forward` for the logits behind its probabilities.
-
-    Overwrites ``grad_input`` (n, C); ``buff`` is mmcv's scratch memory, unused.
-    """
+    """Gradient of the sum of :func:`softmax_focal_loss_forward` for the logits overwrites ``grad_input`` (n, C)."""
     softmax, weight = promote(input, weight)
     p, weights = _target_probability(softmax, target, weight, alpha)
     miss = 1 - p

@@ -1,16 +1,16 @@
 """Non-maximum suppression: hard (by torchvision), soft, and matching.
 
-Departures from mmcv: boxes of equal score are taken in the order in which they come (mmcv: unspecified), and
-two empty boxes, whose IoU is 0 / 0, do not overlap (in mmcv's Gaussian soft-NMS the score becomes NaN).
+Boxes (N, 4) are x1 y1 x2 y2, their widths and heights x2 - x1 + offset with offset 0 or 1. Departures from mmcv: boxes
+of equal score are taken in the order in which they come (mmcv: unspecified), and two empty boxes, whose IoU is 0 / 0,
+do not overlap (in mmcv's Gaussian soft-NMS the score becomes NaN).
 """
-
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 from torchvision.ops import nms as hard_nms
 
-from .precision import promote
+from .common import promote
 
 
 def _shift(boxes: Tensor, offset: int) -> Tensor:
@@ -19,17 +19,7 @@ def _shift(boxes: Tensor, offset: int) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Greedy suppression of boxes that overlap a better one.
-
-    Args:
-        boxes (Tensor): (N, 4), x1 y1 x2 y2.
-        scores (Tensor): (N,).
-        iou_threshold (float): Boxes with an IoU above it are dropped.
-        offset (int): 0 or 1; widths and heights are x2 - x1 + offset.
-
-    Returns:
-        Tensor: Indices of the kept boxes, by falling score.
-    """
+    """Indices, by falling score, of the boxes that have no IoU above the threshold with a better one."""
     boxes, scores = promote(boxes, scores)
     # In mmcv the threshold has the type of the boxes, so an IoU of exactly 0.3 does not exceed 0.3;
     # torchvision compares with the double 0.3, which the float 0.3 exceeds.
@@ -37,19 +27,19 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     return hard_nms(_shift(boxes, offset), scores, iou_threshold)
 
 
-def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float,
-            min_score: float, method: int, offset: int) -> Tensor:
+def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float,
+            method: int, offset: int) -> Tensor:
     """Soft-NMS (Bodla et al., arXiv 1704.04503): overlapping boxes lose score instead of being dropped.
 
     Args:
-        boxes (Tensor): (N, 4), x1 y1 x2 y2.
+        boxes (Tensor): (N, 4).
         scores (Tensor): (N,).
         dets (Tensor): (N, 5). Its first K rows receive the kept boxes with their new scores.
         iou_threshold (float): Overlap from which methods 0 and 1 act.
         sigma (float): Width of method 2.
         min_score (float): Boxes are dropped once their score is lower; the best one never is.
         method (int): 0: drop; 1: score times 1 - IoU; 2: score times exp(-IoU^2 / sigma).
-        offset (int): 0 or 1; widths and heights are x2 - x1 + offset.
+        offset (int): See above.
 
     Returns:
         Tensor: (K,) indices of the kept boxes, by falling new score.
@@ -61,7 +51,8 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
     )[method]
     boxes, scores = promote(boxes, scores)
     shifted = _shift(boxes, offset)
-    kept, left = [], torch.arange(len(boxes), device=boxes.device)
+    kept: list[Tensor] = []
+    left = torch.arange(len(boxes), device=boxes.device)
     while left.numel():
         best = scores.argmax()
         index = left[best]
@@ -75,14 +66,9 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups of boxes that NMS would reduce to one.
+    """Indices, by falling score, of each group of boxes that NMS would reduce to one.
 
-    Args:
-        dets (Tensor): (N, 5), x1 y1 x2 y2 score.
-        iou_threshold (float): IoU from which a box joins the group of a better one.
-
-    Returns:
-        list[list[int]]: Indices of each group, by falling score.
+    ``dets`` (N, 5) are boxes and scores; from the threshold on a box joins the group of a better one.
     """
     boxes, scores = dets[:, :4], dets[:, 4]
     left = scores.argsort(descending=True, stable=True)

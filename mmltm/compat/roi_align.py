@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.autograd.functional import vjp
 from torchvision.ops import roi_align
 
-from .precision import promote
-from .unsupported import unsupported
+from .common import promote, unsupported
 
 AVERAGE = 1
 
@@ -39,10 +38,8 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
         input (Tensor): (N, C, H, W) features.
         rois (Tensor): (K, 5): image index, x1 y1 x2 y2 in pixels of the image.
         output (Tensor): (K, C, aligned_height, aligned_width), overwritten.
-        argmax_y (Tensor): Unused (max pooling only).
-        argmax_x (Tensor): Unused (max pooling only).
-        aligned_height (int): Bins of a box, vertically.
-        aligned_width (int): Bins of a box, horizontally.
+        argmax_y, argmax_x (Tensor): Unused (max pooling only).
+        aligned_height, aligned_width (int): Bins of a box, vertically and horizontally.
         spatial_scale (float): Size of the features over that of the image.
         sampling_ratio (int): Samples of a bin along each axis; 0 for one a feature cell.
         pool_mode (int): 1, average.
@@ -60,9 +57,9 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
     output.copy_(roi_align(input, rois, size, spatial_scale, sampling_ratio, aligned))
 
 
-def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor,
-                       grad_input: Tensor, aligned_height: int, aligned_width: int, spatial_scale: float,
-                       sampling_ratio: int, pool_mode: int, aligned: bool) -> None:
+def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
+                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+                       pool_mode: int, aligned: bool) -> None:
     """Gradient of :func:`roi_align_forward` for its features, added to ``grad_input`` (N, C, H, W)."""
     grad_output, rois = promote(grad_output, rois)
     size = (aligned_height, aligned_width)

@@ -1,6 +1,7 @@
 """Loading of images that may be corrupt."""
 
 import logging
+from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
@@ -15,19 +16,15 @@ from mmltm.registry import TRANSFORMS
 class LoadImageOrSkip(LoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` for training, which leaves out images that cannot be read or decoded.
 
-    It returns None for such an image, whereupon the dataset takes another sample at random. Each file is
-    named once per worker in a warning; how many samples were left out is counted in
-    :func:`~mmltm.datasets.skip_counter.skip_counter` and logged by
-    :class:`~mmltm.engine.hooks.SkippedImagesHook`.
-
-    Args:
-        *args, **kwargs: As for mmcv's ``LoadImageFromFile``.
+    It returns None for such an image, whereupon the dataset takes another sample at random. Each file is named once per
+    worker in a warning; how many samples were left out is counted in
+    :func:`~mmltm.datasets.skip_counter.skip_counter` and logged by :class:`~mmltm.engine.hooks.SkippedImagesHook`.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._counter = skip_counter()
-        self._named = set()
+        self._named: set[str] = set()
 
     def transform(self, results: dict) -> dict | None:
         """Loads ``results['img_path']``; returns None if that fails."""
@@ -51,20 +48,18 @@ class LoadImageOrSkip(LoadImageFromFile):
 def skip_corrupt_images(cfg: Config) -> None:
     """Lets training leave out images that cannot be decoded, whatever the config's pipelines, in place.
 
-    Puts :class:`LoadImageOrSkip` in place of ``LoadImageFromFile`` in the training set, its wrappers and the
-    hooks that switch pipelines, and adds the hook that logs the count.
+    Puts :class:`LoadImageOrSkip` in place of ``LoadImageFromFile`` in the training set, its wrappers and the hooks that
+    switch pipelines, and adds the hook that logs the count.
     """
+    def replace_in(value: Any) -> None:
+        if isinstance(value, dict):
+            if value.get('type') in ('LoadImageFromFile', 'mmcv.LoadImageFromFile', LoadImageFromFile):
+                value['type'] = 'mmltm.LoadImageOrSkip'
+            value = list(value.values())
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                replace_in(item)
+
     hooks = cfg.get('custom_hooks') or []
-    for part in (cfg.train_dataloader, hooks):
-        _replace_loading(part)
+    replace_in([cfg.train_dataloader, hooks])
     cfg.custom_hooks = [*hooks, dict(type='mmltm.SkippedImagesHook')]
-
-
-def _replace_loading(value) -> None:
-    if isinstance(value, dict):
-        if value.get('type') in ('LoadImageFromFile', 'mmcv.LoadImageFromFile', LoadImageFromFile):
-            value['type'] = 'mmltm.LoadImageOrSkip'
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            _replace_loading(item)

@@ -10,10 +10,9 @@ _SLOTS = 1024
 
 
 class SkipCounter:
-    """Counts events in any worker process; the sum is read in the main process.
+    """Counts events in any worker process, forked or spawned; the sum is read in the main process.
 
-    Every worker adds to a slot of its own in shared memory, so there is nothing to lock. Works for forked
-    and spawned, short-lived and persistent workers.
+    Every worker adds to a slot of its own in shared memory, so there is nothing to lock.
     """
 
     def __init__(self) -> None:
@@ -34,8 +33,5 @@ class SkipCounter:
 
 @functools.cache
 def skip_counter() -> SkipCounter:
-    """The counter of this process and of the workers that it starts.
-
-    A spawned worker gets it with the pickled transform; it must not ask here.
-    """
+    """The counter of this process and of its workers; a spawned one has it in the pickled transform, not from here."""
     return SkipCounter()

@@ -12,6 +12,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from mmengine.model import BaseModel
 from mmengine.runner import autocast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -37,33 +38,29 @@ HOOK_HINT = "IBMetric sees no features by itself: add dict(type='mmltm.IBMetricH
 class IBMetric(BaseMetric):
     """IB loss, IB bound and both mutual informations of every layer, for any token merger and for none.
 
-    It takes two passes over the data: one for the class centroids, which
-    :class:`~mmltm.engine.hooks.IBMetricHook` makes before the evaluation, and the evaluation itself. Features
-    are taken where they arise, in the forward passes, and only sums are kept, 16 C^2 bytes and twice the
-    centroids a layer. X are the tokens that enter a merger, X~ those that leave it; for a vanilla backbone
-    both are the block's own tokens. Tokens that leave a merger without a grid (ToMe, ToFu, EViT, LTMP) do not mean
-    the same in every image: of these, X and X~ are copies of the tokens in all places of the full grid that went
-    into them, and tokens that were dropped are what they were then. ``restored=True`` brings the tokens of all
-    mergers back like this, so that different ones can be compared. Q(a|y) is that of the same data. Needs labels in
-    the data, as in validation, and data that come the same way twice.
+    It takes two passes over the data: one for the class centroids, which :class:`~mmltm.engine.hooks.IBMetricHook`
+    makes before the evaluation, and the evaluation itself. Features are taken where they arise, in the forward passes,
+    and only sums are kept, 16 C^2 bytes and twice the centroids a layer. X are the tokens that enter a merger, X~ those
+    that leave it; for a vanilla backbone both are the block's own tokens. Tokens that leave a merger without a grid
+    (ToMe, ToFu, EViT, LTMP) do not mean the same in every image: of these, X and X~ are copies of the tokens in all
+    places of the full grid that went into them, and tokens that were dropped are what they were then. ``restored=True``
+    brings the tokens of all mergers back like this, so that different ones can be compared. Q(a|y) is that of the same
+    data. Needs labels in the data, as in validation, and data that come the same way twice.
 
-    Results are named ``<prefix>/<layer>/<key>``, with the keys ``ib_loss``, ``ib_bound``, ``c0``,
-    ``mi_input`` (I(X~, X)) and ``mi_label`` (I(X~, Y)), all in nats; ib_loss <= ib_bound - c0 (Theorem 3.1).
+    Results are named ``<prefix>/<layer>/<key>``, with the keys ``ib_loss``, ``ib_bound``, ``c0``, ``mi_input``
+    (I(X~, X)) and ``mi_label`` (I(X~, Y)), all in nats; ib_loss <= ib_bound - c0 (Theorem 3.1).
 
     Args:
         num_classes (int, optional): C. Defaults to the number of ``classes`` in the data set's metainfo.
-        layers (str, optional): Regular expression for the names of the modules to measure. Defaults to all
-            mergers, or, if there are none, all transformer blocks, see
-            :func:`~mmltm.evaluation.layers.find_layers`.
-        window (int): Side of the window over which tokens of a layer without one of its own are averaged.
-            Defaults to 7, and serves all layers with ``restored``.
+        layers (str, optional): Regular expression for the names of the modules to measure. Defaults to all mergers, or,
+            if there are none, all transformer blocks, see :func:`~mmltm.evaluation.layers.find_layers`.
+        window (int): Side of the window over which tokens of a layer without one of its own are averaged, and of all
+            layers with ``restored``. Defaults to 7.
         beta (float): Inverse temperature of phi. Defaults to 10.0, as for the masks; the paper has 1.
         normalize (bool): L2-normalise features before distances. Defaults to True.
         center (bool): Subtract the mean feature before that. Defaults to True.
-        stat_dim (int, optional): Channels left of a token by a random projection; None is exact. Defaults to
-            16.
-        input_dim (int, optional): Dimensions left of all tokens of X by a further one; None is exact.
-            Defaults to 64.
+        stat_dim (int, optional): Channels left of a token by a random projection; None is exact. Defaults to 16.
+        input_dim (int, optional): Dimensions left of all tokens of X by a further one; None is exact. Defaults to 64.
         restored (bool): Measure the tokens of mergers that keep a grid on the full grid of their stage, too, where
             ``unmerge`` of their operators brings them. Defaults to False.
         **kwargs: Arguments of mmengine's ``BaseMetric``.
@@ -75,29 +72,21 @@ class IBMetric(BaseMetric):
 
     default_prefix = 'ib'
 
-    def __init__(self,
-                 num_classes: int | None = None,
-                 layers: str | None = None,
-                 window: int = 7,
-                 beta: float = 10.0,
-                 normalize: bool = True,
-                 center: bool = True,
-                 stat_dim: int | None = 16,
-                 input_dim: int | None = 64,
-                 restored: bool = False,
-                 **kwargs) -> None:
+    def __init__(self, num_classes: int | None = None, layers: str | None = None, window: int = 7, beta: float = 10.0,
+                 normalize: bool = True, center: bool = True, stat_dim: int | None = 16, input_dim: int | None = 64,
+                 restored: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
         self.num_classes, self.pattern, self.window, self.restored = num_classes, layers, window, restored
-        self.space = dict(beta=beta, normalize=normalize, center=center)
+        self.space: dict[str, Any] = dict(beta=beta, normalize=normalize, center=center)
         self.stat_dim, self.input_dim = stat_dim, input_dim
         self._layers: dict[str, _Layer] = {}
         self._handles: list = []
         self._trace: MergeTrace | None = None
-        self._targets: Tensor | None = None
+        self._targets = torch.empty(0)
         self._first = True
         self._seen = self._size = 0
 
-    def first_pass(self, model: nn.Module, dataloader: DataLoader, fp16: bool = False) -> None:
+    def first_pass(self, model: BaseModel, dataloader: DataLoader, fp16: bool = False) -> None:
         """Compute the centroids, and begin to watch the model for the second pass. Collective.
 
         Args:
@@ -108,54 +97,14 @@ class IBMetric(BaseMetric):
         _first_passes([self], model, dataloader, fp16)
 
     def begin(self, model: nn.Module, dataloader: DataLoader) -> None:
-        """Begin to watch the model; whoever calls it makes the passes, the first up to :meth:`finish_first`.
-
-        Args:
-            model (nn.Module): Not wrapped.
-            dataloader (DataLoader): What will be evaluated.
-        """
+        """Begin to watch the model; whoever calls it makes the passes, the first up to :meth:`finish_first`."""
         if self.num_classes is None:
             classes = (self.dataset_meta or {}).get('classes')
             if classes is None:
                 raise UserError('IBMetric: the data set names no classes: set num_classes of the metric')
             self.num_classes = len(classes)
-        self._size = len(dataloader.dataset)
-        self._watch(model)
-
-    def finish_first(self) -> None:
-        """Turn the first pass into class centroids. Collective."""
-        for layer in self._layers.values():
-            layer.finish_first()
-        self._first, self._seen = False, 0
-
-    def process(self, data_batch: Any, data_samples: list[dict]) -> None:
-        """Nothing is left to do for a batch whose features have been seen in its forward pass."""
-        if self._first:
-            raise UserError(HOOK_HINT)
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Metrics of all layers from the sums of all ranks. Collective.
-
-        Args:
-            size (int): Not needed; samples that pad the last batch have been left out by now.
-        """
-        metrics = self.compute_metrics(self.results)
         self.forget()
-        return {f'{self.prefix}/{key}': value for key, value in metrics.items()}
-
-    def measure(self, model: nn.Module, dataloader: DataLoader) -> LayerValues:
-        """Both passes, outside mmengine's loops, see :func:`measure_together`."""
-        return measure_together([self], model, dataloader)[0]
-
-    def compute_metrics(self, results: list) -> dict[str, float]:
-        """From the layers' sums, see :meth:`evaluate`; ``results`` is empty."""
-        if not self._layers:
-            raise UserError(HOOK_HINT)
-        return {f'{name}/{key}': value for name, layer in self._layers.items()
-                for key, value in layer.metrics().items()}
-
-    def _watch(self, model: nn.Module) -> None:
-        self.forget()
+        self._size = len(dataloader.dataset)  # type: ignore[arg-type]  # torch's Dataset declares no __len__
         signature = inspect.signature(model.forward)
 
         def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -170,16 +119,42 @@ class IBMetric(BaseMetric):
         for name in modules.keys() - mergers:
             self._handles.append(modules[name].register_forward_hook(partial(self._take_block, name), with_kwargs=True))
 
+    def finish_first(self) -> None:
+        """Turn the first pass into class centroids. Collective."""
+        for layer in self._layers.values():
+            layer.merged.finish_epoch()
+            layer.inputs.finish_epoch()
+        self._first, self._seen = False, 0
+
+    def process(self, data_batch: Any, data_samples: list[dict]) -> None:
+        """Nothing is left to do for a batch whose features have been seen in its forward pass."""
+        if self._first:
+            raise UserError(HOOK_HINT)
+
+    def evaluate(self, size: int = 0) -> dict[str, float]:
+        """Metrics of all layers from the sums of all ranks, without padding whatever the ``size``. Collective."""
+        metrics = self.compute_metrics(self.results)
+        self.forget()
+        return {f'{self.prefix}/{key}': value for key, value in metrics.items()}
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """From the layers' sums, see :meth:`evaluate`; ``results`` is empty."""
+        if not self._layers:
+            raise UserError(HOOK_HINT)
+        return {f'{name}/{key}': value for name, layer in self._layers.items()
+                for key, value in layer.metrics().items()}
+
     def forget(self) -> None:
         """Leave the model as it was, and begin anew."""
         for handle in self._handles:
             handle.remove()
         if self._trace is not None:
             self._trace.stop()
-        self._handles, self._layers, self._targets, self._trace = [], {}, None, None
+        self._handles, self._layers, self._targets, self._trace = [], {}, torch.empty(0), None
         self._first, self._seen = True, 0
 
     def _take_targets(self, data_samples: list | None) -> None:
+        assert self.num_classes is not None  # by begin
         self._targets = class_distribution(data_samples, self.num_classes)
         # Samplers repeat samples until all ranks have as many; mmengine drops these results, too.
         batch = torch.arange(self._seen, self._seen + len(self._targets))
@@ -195,46 +170,39 @@ class IBMetric(BaseMetric):
     def _take(self, name: str, tokens_of: Callable[[int], tuple[Tensor, Tensor]]) -> None:
         tokens, merged = tokens_of(len(self._targets))
         if name not in self._layers:
-            self._layers[name] = self._new_layer(name, tokens, merged)
+            space = dict(self.space, num_classes=self.num_classes, name=name)
+            centroids = ClassCentroids(
+                num_tokens=merged.shape[1], embed_dims=merged.shape[2], stat_dim=self.stat_dim, **space)
+            input_dims = tokens.shape[1] * centroids.centroids.shape[-1]
+            inputs = ClassCentroids(num_tokens=1, embed_dims=input_dims, stat_dim=self.input_dim, **space)
+            self._layers[name] = _Layer(centroids.to(tokens.device), inputs.to(tokens.device))
         layer, targets = self._layers[name], self._targets.to(tokens.device)
         (layer.first if self._first else layer.second)(tokens, merged, targets)
 
-    def _new_layer(self, name: str, tokens: Tensor, merged: Tensor) -> '_Layer':
-        space = dict(num_classes=self.num_classes, name=name, **self.space)
-        centroids = ClassCentroids(
-            num_tokens=merged.shape[1], embed_dims=merged.shape[2], stat_dim=self.stat_dim, **space)
-        input_dims = tokens.shape[1] * centroids.centroids.shape[-1]
-        inputs = ClassCentroids(num_tokens=1, embed_dims=input_dims, stat_dim=self.input_dim, **space)
-        return _Layer(centroids.to(tokens.device), inputs.to(tokens.device))
-
 
 @torch.no_grad()
-def measure_together(metrics: Sequence[IBMetric], model: nn.Module, dataloader: DataLoader) -> list[LayerValues]:
-    """What several metrics say of a model, in two passes for all of them.
+def measure_together(metrics: Sequence[IBMetric], model: BaseModel, dataloader: DataLoader) -> list[LayerValues]:
+    """What each of several metrics says of a model, in two passes for all of them, outside mmengine's loops.
 
-    Args:
-        metrics (Sequence[IBMetric]): With ``num_classes``, or the data set's metainfo.
-        model (nn.Module): On its device. Left in evaluation mode.
-        dataloader (DataLoader): The data.
-
-    Returns:
-        list[dict]: Of each metric.
-
-    Raises:
-        UserError: As :meth:`IBMetric.first_pass`.
+    They need ``num_classes``, or the data set's metainfo. The model is left in evaluation mode.
     """
     try:
         _first_passes(metrics, model, dataloader)
         for batch in dataloader:
             model.val_step(batch)
-        return [_by_layer(metric.evaluate(len(dataloader.dataset))) for metric in metrics]
+        found: list[LayerValues] = [{} for _ in metrics]
+        for layers, metric in zip(found, metrics):
+            for name, value in metric.evaluate().items():
+                layer, _, key = name.removeprefix('ib/').rpartition('/')
+                layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
+        return found
     finally:
         for metric in metrics:
             metric.forget()
 
 
 @torch.no_grad()
-def _first_passes(metrics: Sequence[IBMetric], model: nn.Module, dataloader: DataLoader, fp16: bool = False) -> None:
+def _first_passes(metrics: Sequence[IBMetric], model: BaseModel, dataloader: DataLoader, fp16: bool = False) -> None:
     for metric in metrics:
         metric.begin(model, dataloader)
     model.eval()
@@ -248,14 +216,6 @@ def _first_passes(metrics: Sequence[IBMetric], model: nn.Module, dataloader: Dat
         metric.finish_first()
 
 
-def _by_layer(values: dict[str, float]) -> LayerValues:
-    layers: LayerValues = {}
-    for name, value in values.items():
-        layer, _, key = name.removeprefix('ib/').rpartition('/')
-        layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
-    return layers
-
-
 class _Layer:
     """Two passes over the tokens of one layer: class centroids, then the sums behind IB and IBB."""
 
@@ -266,10 +226,6 @@ class _Layer:
     def first(self, tokens: Tensor, merged: Tensor, targets: Tensor) -> None:
         self.merged.update(self.merged.project(merged), targets)
         self.inputs.update(self._input_features(tokens), targets)
-
-    def finish_first(self) -> None:
-        self.merged.finish_epoch()
-        self.inputs.finish_epoch()
 
     def second(self, tokens: Tensor, merged: Tensor, targets: Tensor) -> None:
         phi_merged = self.merged.assign(self.merged.project(merged))
@@ -282,6 +238,7 @@ class _Layer:
                 total += value
 
     def metrics(self) -> dict[str, float]:
+        assert self.sums is not None  # the second pass calls the layers of the first
         sum_over_ranks(*self.sums)
         loss, merged_input, merged_label = self.sums.ib_loss()
         bound, c0 = self.sums.ib_bound(conditional_from_joint(self.sums.joint_label))

@@ -13,27 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmltm.errors import UserError
+from mmltm.merging.base import GridMerger
 from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
 from mmltm.merging.sequences import SequenceMerger
 from mmltm.merging.trace import MergeCall, mergers_of
 
-#: Types of modules by which a vanilla block's tokens are known, at the place where a merger would take them:
-#: MLPs of transformers, called with the tokens as ``identity``, and attentions that return them, shortcut
-#: included.
+#: Types of modules by which a vanilla block's tokens are known, at the place where a merger would take them: MLPs of
+#: transformers, called with the tokens as ``identity``, and attentions that return them, shortcut included.
 BLOCKS = ('FFN', 'SwiGLUFFN', 'SwiGLUFFNFused', 'MultiScaleLinearAttention')
 
 
 def find_layers(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Module]:
-    """Modules to measure, by name, in the order of the model.
+    """Modules to measure, by name, in the order of the model; an error if there are none.
 
-    Args:
-        model (nn.Module): With mergers, or vanilla.
-        pattern (str, optional): Regular expression that the whole name of a module must match. Defaults to
-            all mergers, or, if there are none, to the modules of the types :data:`BLOCKS` in
-            ``model.backbone``.
-
-    Raises:
-        UserError: There are none.
+    Their whole names match the regular expression ``pattern``. Without it they are all mergers, or, if there are none,
+    the modules of the types :data:`BLOCKS` in ``model.backbone``.
     """
     modules = dict(model.named_modules())
     if pattern is not None:
@@ -50,58 +44,34 @@ def find_layers(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Mo
 
 
 def block_tokens(kwargs: dict, output: Any, batch: int, window: int) -> Tensor:
-    """Tokens of a module that merges nothing, (B, N, D), as means over all windows of the map.
+    """Tokens of a module that merges nothing, (B, N, D), as means over all windows of the map with that side.
 
-    Args:
-        kwargs (dict): Of its call; tokens are ``identity`` where there is one, else what the module returns.
-        output: Of its call, (B, C, H, W) or (B, N, C).
-        batch (int): B. Sequences may come in groups, (B A, N, C), whose channels are one token's (MobileViT).
-        window (int): Side of the window.
-
-    Raises:
-        UserError: A sequence that is no square grid.
+    They are ``identity`` of its call's ``kwargs`` where there is one, else its ``output``: (B, C, H, W), (B, N, C), or
+    groups of sequences, (B A, N, C), whose channels are one token's (MobileViT).
     """
     return window_tokens(sequence_map(kwargs.get('identity', output), batch), (window, window))
 
 
 def merger_tokens(call: MergeCall, batch: int, window: int, restored: bool = False) -> tuple[Tensor, Tensor]:
-    """Tokens before and after a merger, as means over all windows of the map.
+    """Tokens before and after a merger, X (B, N, D) and X~ (B, P, D), float32, as means over all windows of the map.
 
-    Args:
-        call (MergeCall): Of the merger.
-        batch (int): B.
-        window (int): Side of the window where tokens are brought back.
-        restored (bool): Bring the tokens of every merger back to the full grid, not only those of mergers that keep no
-            grid. Defaults to False.
-
-    Returns:
-        tuple[Tensor]: X (B, N, D) and X~ (B, P, D), float32; P = N where tokens are brought back.
-
-    Raises:
-        UserError: A sequence that is no square grid.
+    Tokens of mergers that keep no grid are brought back to the full grid, whose windows have the side ``window``, and
+    with ``restored`` those of all mergers; P = N then.
     """
     if restored or not call.merger.keeps_grid:
         before, after = maps_there_and_back(call, batch)
         return window_tokens(before, (window, window)), window_tokens(after, (window, window))
+    assert isinstance(call.merger, GridMerger)
     full, operator = call.arguments['x'], call.output[0]
     tokens = window_tokens(full, call.merger.source)
     return tokens, tokens if operator is None else window_tokens(operator.merge(full), call.merger.target)
 
 
 def maps_there_and_back(call: MergeCall, batch: int) -> tuple[Tensor, Tensor]:
-    """What entered a merger and what left it, on the full grid.
+    """What entered a merger, tracked where it keeps no grid, and what left it: two maps on the full grid.
 
-    Tokens that a merger has dropped are there as they were when they left, as the backbones return them.
-
-    Args:
-        call (MergeCall): Of the merger, tracked where it keeps no grid.
-        batch (int): B.
-
-    Returns:
-        tuple[Tensor]: Two maps, (B, ..., C, H, W).
-
-    Raises:
-        UserError: The tokens of a sequence are no square grid.
+    (B, ..., C, H, W) both. Tokens that a merger has dropped are there as they were when they left, as the backbones
+    return them.
     """
     if isinstance(call.merger, SequenceMerger):
         (merged, after), tokens, history = call.output, call.arguments['tokens'], call.arguments['history']
@@ -118,14 +88,9 @@ def maps_there_and_back(call: MergeCall, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def sequence_map(tokens: Tensor, batch: int) -> Tensor:
-    """Tokens as a map, (B, ..., C, H, W); what is one is returned as it is.
+    """Tokens (B A, N, C), A sequences an image, as a map, (B, A, C, H, W); what is one is returned as it is.
 
-    Args:
-        tokens (Tensor): (B A, N, C), A sequences an image, of a square grid and up to two class tokens before it.
-        batch (int): B.
-
-    Raises:
-        UserError: The tokens are no square grid.
+    The sequences are of a square grid and up to two class tokens before it; other tokens are an error.
     """
     if tokens.ndim == 4:
         return tokens
@@ -138,14 +103,9 @@ def sequence_map(tokens: Tensor, batch: int) -> Tensor:
 
 
 def window_tokens(x: Tensor, window: Grid) -> Tensor:
-    """Tokens of the mean of all whole windows of a map; a smaller map is resized to one window.
+    """Tokens of the mean of all whole windows (h, w) of a map (B, ..., C, H, W); a smaller map is resized to one.
 
-    Args:
-        x (Tensor): (B, ..., C, H, W).
-        window (tuple): (h, w).
-
-    Returns:
-        Tensor: (B, h w, D), float32, D all channels of all ``...``.
+    They are (B, h w, D), float32, with D all channels of all ``...``.
     """
     (h, w), (height, width) = window, x.shape[-2:]
     x = x.float()

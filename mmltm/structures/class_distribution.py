@@ -11,18 +11,11 @@ from mmltm.errors import UserError
 
 
 def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tensor:
-    """The share of each class in each image; rows sum to one, or to zero for an image without any class.
+    """The share of each class in each image, (B, C), float32, on the CPU; rows sum to one, without any class to zero.
 
-    Of mmpretrain's samples: ``gt_score`` where there is one (Mixup and CutMix write it), else ``gt_label``,
-    one or several. Of mmdet's: the categories of ``gt_instances`` by area, of masks if there are any, else of
-    boxes; crowds are not among these.
-
-    Args:
-        data_samples (Sequence, optional): Data elements, all of one kind.
-        num_classes (int): C.
-
-    Returns:
-        Tensor: (B, C), float32, on the CPU.
+    Of mmpretrain's samples: ``gt_score`` where there is one (Mixup and CutMix write it), else ``gt_label``, one or
+    several. Of mmdet's: the categories of ``gt_instances`` by area, of masks if there are any, else of boxes; crowds
+    are not among these. All samples are of one kind.
 
     Raises:
         UserError: No annotation of these kinds, or one that does not fit the number of classes.
@@ -31,7 +24,10 @@ def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tenso
         raise UserError('a batch without data samples: the classes of the images are needed')
     first = data_samples[0]
     if 'gt_score' in first:
-        return _from_scores([sample.gt_score for sample in data_samples], num_classes)
+        scores = torch.stack([sample.gt_score for sample in data_samples]).float().cpu()
+        if scores.shape[1] != num_classes:
+            raise UserError(f'gt_score over {scores.shape[1]} classes, but statistics are kept of {num_classes}')
+        return F.normalize(scores, p=1.0)
     if 'gt_label' in first:
         labels = [sample.gt_label for sample in data_samples]
         return _from_labels(labels, [torch.ones(len(x)) for x in labels], num_classes)
@@ -41,13 +37,6 @@ def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tenso
         return _from_labels([x.labels for x in instances], areas, num_classes)
     raise UserError(f'no gt_score, gt_label or gt_instances in a {type(first).__name__}: the classes of the '
                     'images are needed')
-
-
-def _from_scores(of_samples: list[Tensor], num_classes: int) -> Tensor:
-    scores = torch.stack(of_samples).float().cpu()
-    if scores.shape[1] != num_classes:
-        raise UserError(f'gt_score over {scores.shape[1]} classes, but statistics are kept of {num_classes}')
-    return F.normalize(scores, p=1.0)
 
 
 def _from_labels(labels: list[Tensor], weights: list[Tensor], num_classes: int) -> Tensor:

@@ -26,7 +26,7 @@ from mmltm.apis.dataset_checks import check_datasets
 from mmltm.apis.preflight import check_ratio
 from mmltm.apis.results import load_result, save_result
 from mmltm.errors import TRACEBACK_SWITCH, UserError, run, summary
-from mmltm.evaluation import IBMetric
+from mmltm.evaluation import IBMetric, measure_together
 from mmltm.models.builder import load_model, vanilla_twin
 from mmltm.models.checkpoints import check_file, is_zoo
 from mmltm.visualization.figures import depth_colors, new_figure
@@ -145,7 +145,7 @@ def measure(args, cfg, checkpoint, progress, task):
     progress.update(task, total=2 * len(loader), completed=0)
     model.register_forward_hook(lambda *_: progress.advance(task))
     try:
-        return dict(images=len(loader.dataset), layers=metric.measure(model, loader))
+        return dict(images=len(loader.dataset), layers=measure_together([metric], model, loader)[0])
     except ValueError as error:
         raise UserError(f'checkpoint {checkpoint}: {error}') from error
 
