@@ -19,15 +19,12 @@ def class_centroids(features: Tensor, targets: Tensor, num_classes: int | None =
 
     Args:
         features (Tensor): (n, ...).
-        targets (Tensor): (n,) class indices or (n, C) distributions.
+        targets (Tensor): (n,) or (n, C).
         num_classes (int, optional): C. Defaults to what the targets imply.
 
     Returns:
         Tensor: (C, ...). The row of a class without a sample is zero: keep it out of phi with
         ``present=target_distribution(targets, C).sum(0) > 0``.
-
-    Raises:
-        ValueError: Empty batch, non-finite features, or bad targets.
     """
     check_batch('features', features)
     p = target_distribution(targets, num_classes).to(features.dtype)
@@ -54,9 +51,6 @@ def soft_assignment(features: Tensor, centroids: Tensor, beta: float = 1.0, norm
 
     Returns:
         Tensor: (n, C). Rows sum to one, or to zero if no class takes part.
-
-    Raises:
-        ValueError: Empty batch, non-finite features, or shapes that do not match.
     """
     check_batch('features', features)
     if features.shape[1:] != centroids.shape[1:]:
@@ -86,17 +80,9 @@ def assign_by_products(products: Tensor, bias: Tensor, present: Tensor) -> Tenso
 
 @full_precision
 def conditional_assignment(phi: Tensor, targets: Tensor) -> Tensor:
-    """Q(a|y) = sum_i phi(X~_i, a) p_i(y) / sum_i p_i(y) (Eq. 5 of the supplement).
+    """Q(a|y) = sum_i phi(X~_i, a) p_i(y) / sum_i p_i(y) (Eq. 5 of the supplement), from phi (n, C) and targets.
 
-    Args:
-        phi (Tensor): (n, C) soft assignments of the merged features.
-        targets (Tensor): (n,) class indices or (n, C) distributions.
-
-    Returns:
-        Tensor: (C, C), entry (a, y); every column sums to one.
-
-    Raises:
-        ValueError: Bad targets, or another number of them than of assignments.
+    (C, C), entry (a, y); every column sums to one.
     """
     p = target_distribution(targets, phi.shape[1]).to(phi.dtype)
     check_rows(phi=phi, targets=p)

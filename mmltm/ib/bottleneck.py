@@ -24,7 +24,7 @@ def log_probability(probability: Tensor) -> Tensor:
 
 
 def mutual_information(joint: Tensor) -> Tensor:
-    """Mutual information, sum_ab p(a, b) log(p(a, b) / (p(a) p(b))), of a (A, B) joint distribution."""
+    """sum_ab p(a, b) log(p(a, b) / (p(a) p(b))) of a joint distribution (A, B)."""
     log_marginals = log_probability(joint.sum(1, keepdim=True)) + log_probability(joint.sum(0))
     return (joint * (log_probability(joint) - log_marginals)).sum()
 
@@ -80,13 +80,10 @@ def ib_loss(phi_merged: Tensor, phi_input: Tensor, targets: Tensor) -> tuple[Ten
     Args:
         phi_merged (Tensor): (n, C) soft assignments of the merged features X~.
         phi_input (Tensor): (n, B) soft assignments of the input features X.
-        targets (Tensor): (n,) class indices or (n, C) distributions.
+        targets (Tensor): (n,) or (n, C), of which one at least is not zero.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: IB, I(X~, X) and I(X~, Y), in nats.
-
-    Raises:
-        ValueError: Bad targets, none at all, or another number of them than of assignments.
     """
     return BottleneckSums.of(phi_merged, phi_input, _some_targets(targets, phi_merged)).ib_loss()
 
@@ -99,17 +96,8 @@ def ib_bound(phi_merged: Tensor, phi_input: Tensor, targets: Tensor, q: Tensor) 
     paper's factor sum_a phi(X~_i, a) = 1 of the first term is left out, and
     C0 = 1/n^2 sum_ij sum_b phi(X_i, b) log phi(X_j, b), computed as a product of two averages in O(n C).
 
-    Args:
-        phi_merged (Tensor): (n, C) soft assignments of the merged features X~.
-        phi_input (Tensor): (n, B) soft assignments of the input features X.
-        targets (Tensor): (n,) class indices or (n, C) distributions.
-        q (Tensor): (C, C) Q(a|y), of this batch or of any other: the bound holds for every one.
-
-    Returns:
-        tuple[Tensor, Tensor]: IBB and C0, in nats.
-
-    Raises:
-        ValueError: Bad targets, none at all, or another number of them than of assignments.
+    Arguments as for :func:`ib_loss`, and ``q``, (C, C), Q(a|y) of this batch or of any other: the bound holds for every
+    one. Returns IBB and C0, in nats.
     """
     return BottleneckSums.of(phi_merged, phi_input, _some_targets(targets, phi_merged)).ib_bound(q)
 

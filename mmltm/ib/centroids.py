@@ -32,12 +32,9 @@ class ClassCentroids(nn.Module):
     """Class means of the features of the last epoch, the soft assignment to them, and the sums of this epoch.
 
     Features are P tokens of D channels, projected to d channels (:meth:`project`). A training step calls
-    :meth:`update`, the end of an epoch :meth:`finish_epoch`. All state is in float32 buffers, 8 C (P d + 1) +
-    4 D d bytes.
-
-    Between two calls of :meth:`finish_epoch` every rank has sums of its own. Hence train with
-    ``broadcast_buffers=False`` (the default of mmengine, not of PyTorch), and call :meth:`synchronize` before
-    saving a checkpoint in mid-epoch.
+    :meth:`update`, the end of an epoch :meth:`finish_epoch`. All state is in float32 buffers, 8 C (P d + 1) + 4 D d
+    bytes. Meanwhile every rank has sums of its own. Hence train with ``broadcast_buffers=False`` (the default of
+    mmengine, not of PyTorch), and call :meth:`synchronize` before saving a checkpoint in mid-epoch.
 
     Args:
         num_classes (int): C.
@@ -46,8 +43,8 @@ class ClassCentroids(nn.Module):
         stat_dim (int, optional): d, channels left by the projection. None, D or more: exact. Defaults to 16.
         beta (float): Inverse temperature of phi. Defaults to 1.0, as in the paper.
         normalize (bool): L2-normalise features and centroids before distances. Defaults to False.
-        center (bool): Subtract the mean of all samples before that, without which normalised features that
-            share a large offset all point the same way. Defaults to False.
+        center (bool): Subtract the mean of all samples before that, without which features that share a large offset
+            all point the same way. Defaults to False.
         name (str): What error messages call the layer. Defaults to ''.
 
     Attributes:
@@ -80,11 +77,6 @@ class ClassCentroids(nn.Module):
         """Whether any sample has been seen. Asking makes the host wait for the device."""
         return bool(self.counts.any() or self.epoch_counts.any())
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of all buffers, in bytes."""
-        return sum(buffer.nbytes for buffer in self.buffers())
-
     @full_precision
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens in the space of the statistics, (..., D) to (..., d). Linear: it commutes with merging."""
@@ -95,10 +87,9 @@ class ClassCentroids(nn.Module):
     def fit_projection(self, tokens: Tensor) -> None:
         """Replace the random projection by the principal directions of ``tokens`` (..., D) over all ranks. Collective.
 
-        Meant to be called once, on a first batch, where the features are not about to change much (pre-trained
-        weights). On convolutional features of photographs, 144 channels to 16, the mask gradient then had a cosine of
-        0.99 and more with the exact one; with random projections it had 0.5 to 0.95. Statistics start anew, as they
-        belong to the old space. Nothing happens without projection.
+        Meant for a first batch, where the features are not about to change much (pre-trained weights). On features of
+        photographs, 144 channels to 16, the mask gradient then had a cosine of 0.99 and more with the exact one; with
+        random projections 0.5 to 0.95. Statistics start anew. Nothing happens without projection.
         """
         if self.projection is None:
             return
@@ -144,11 +135,8 @@ class ClassCentroids(nn.Module):
         return assign_by_products(products * frame.scale if self.normalize else products, frame.bias, frame.present)
 
     def _aligned(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, P d) and centroids (C, P d), about the origin.
-
-        Without normalisation moving the origin changes no distance, but keeps a large common offset out of
-        the rounding errors.
-        """
+        """Features (n, P d) and centroids (C, P d), about the origin."""
+        # Without normalisation it changes no distance, but keeps a large common offset out of the rounding errors.
         origin = self._frame().origin
         return features.flatten(1) - origin, self.centroids.flatten(1) - origin
 
@@ -182,11 +170,7 @@ class ClassCentroids(nn.Module):
         return {**self.__dict__, '_folds': {}}
 
     def update(self, features: Tensor, targets: Tensor | BatchTargets) -> None:
-        """Add a batch to the sums of this epoch: projected features (n, P, d), and (n,) class indices or (n, C) shares.
-
-        Raises:
-            ValueError: Empty batch, non-finite features, bad targets, wrong shapes. Names the layer.
-        """
+        """Add a batch to the sums of this epoch: projected features (n, P, d), and targets. Errors name the layer."""
         with self._naming_layer():
             targets = BatchTargets.of(targets, self.num_classes)
             check_rows(features=features, targets=targets.shares)
@@ -207,10 +191,7 @@ class ClassCentroids(nn.Module):
 
     @torch.no_grad()
     def finish_epoch(self) -> None:
-        """Turn the sums of this epoch, over all ranks, into statistics. Collective: every rank must call it.
-
-        A class that did not occur keeps what it had.
-        """
+        """Turn the sums of this epoch, over all ranks, into statistics. Absent classes keep theirs. Collective."""
         sum_over_ranks(*self._epoch_sums)
         self._finish()
         self.restart_epoch()
@@ -224,11 +205,7 @@ class ClassCentroids(nn.Module):
 
     @torch.no_grad()
     def synchronize(self) -> None:
-        """Give every rank an equal share of the sums of this epoch. Collective: every rank must call it.
-
-        A checkpoint holds the state of one rank. After this call it can be loaded on as many ranks and continue the
-        epoch, and so can the run that saved it.
-        """
+        """Give every rank an equal share of the sums of this epoch, so that all can resume from one. Collective."""
         for total in self._epoch_sums:
             total /= sum_over_ranks(total)
 
@@ -264,6 +241,6 @@ class ClassCentroids(nn.Module):
             raise ValueError(f'statistics of layer {self.name}: {error}') from None
 
     def extra_repr(self) -> str:
-        classes, tokens, channels = self.centroids.shape
+        (classes, tokens, channels), size = self.centroids.shape, sum(buffer.nbytes for buffer in self.buffers())
         return (f'classes={classes}, tokens={tokens}, channels={channels}, exact={self.projection is None}, '
-                f'beta={self.beta}, normalize={self.normalize}, {self.nbytes / 1e6:.1f} MB')
+                f'beta={self.beta}, normalize={self.normalize}, {size / 1e6:.1f} MB')

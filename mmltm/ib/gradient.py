@@ -21,24 +21,13 @@ def bound_direction(merged: Tensor, phi_merged: Tensor, centroids: Tensor, q: Te
                     normalize: bool = False) -> Tensor:
     """Direction in which each sample's merged tokens lower its IB bound (the bracket of Eq. 2).
 
-    V_i = sum_a phi_ia (l_ia - sum_b phi_ib l_ib) c~_a with l_ia = sum_y p_i(y) log Q(a|y). The
-    gradient of IBB_i with respect to X~_i is -2 beta V_i. With ``normalize``, c~_a are unit vectors, and V_i
-    passes through the Jacobian of the normalisation: (V_i - x <x, V_i>) / ||X~_i|| with x = X~_i / ||X~_i||.
+    V_i = sum_a phi_ia (l_ia - sum_b phi_ib l_ib) c~_a with l_ia = sum_y p_i(y) log Q(a|y), (n, P, D). The gradient of
+    IBB_i with respect to X~_i is -2 beta V_i. With ``normalize``, c~_a are unit vectors, and V_i passes through the
+    Jacobian of the normalisation: (V_i - x <x, V_i>) / ||X~_i|| with x = X~_i / ||X~_i||.
 
-    Args:
-        merged (Tensor): (n, P, D) merged tokens X~_i. Only read with ``normalize``.
-        phi_merged (Tensor): (n, C) their soft assignments.
-        centroids (Tensor): (C, P, D) centroids of the merged tokens.
-        q (Tensor): (C, C) Q(a|y).
-        targets (Tensor): (n,) class indices or (n, C) distributions.
-        normalize (bool): Whether phi was computed on normalised features. Defaults to False.
-
-    Returns:
-        Tensor: (n, P, D). Zero for a sample whose target is zero, and, with ``normalize``, for one whose
-        feature is zero, since it has no direction to turn.
-
-    Raises:
-        ValueError: Bad targets, or another number of them than of features.
+    Arguments as for :func:`mask_gradient`, and ``phi_merged``, (n, C), the soft assignments of ``merged``. Zero for a
+    sample whose target is zero, and, with ``normalize``, for one whose feature is zero, since it has no direction to
+    turn.
     """
     p = target_distribution(targets, centroids.shape[0]).to(merged.dtype)
     check_rows(merged=merged, phi_merged=phi_merged, targets=p)
@@ -90,16 +79,13 @@ def mask_gradient(tokens: Tensor, merged: Tensor, centroids: Tensor, q: Tensor, 
         centroids (Tensor): (C, P, D) centroids of the merged tokens.
         q (Tensor): (C, C) Q(a|y). A zero where phi is positive, possible with Q of an earlier epoch, counts
             as the smallest normal number of the dtype.
-        targets (Tensor): (n,) class indices or (n, C) distributions.
+        targets (Tensor): (n,) or (n, C).
         beta (float): Inverse temperature. Defaults to 1.0.
         normalize (bool): L2-normalise features and centroids before distances. Defaults to False.
         present (Tensor, optional): (C,) bool, classes that take part. Defaults to all.
 
     Returns:
         Tensor: (N, P), d IBB / d G.
-
-    Raises:
-        ValueError: Empty batch, non-finite values, bad targets, or shapes that do not match.
     """
     p = target_distribution(targets, centroids.shape[0])
     phi = soft_assignment(merged, centroids, beta, normalize, present)

@@ -1,8 +1,7 @@
 """Checks of features, and targets as distributions.
 
-The paper writes labels as an indicator; here a sample carries a distribution over the classes, of which the
-indicator is a special case, so that Mixup, CutMix, label smoothing and images with several objects need no
-code of their own.
+The paper writes labels as an indicator; here a sample carries a distribution over the classes, of which the indicator
+is a special case, so that Mixup, CutMix, label smoothing and images with several objects need no code of their own.
 """
 
 import torch
@@ -27,19 +26,12 @@ def check_rows(**tensors: Tensor) -> None:
 
 
 def target_distribution(targets: Tensor, num_classes: int | None = None) -> Tensor:
-    """Targets as distributions over the classes, p_i(y).
+    """Targets as distributions over the classes, p_i(y), (n, C): in the default dtype for indices, else as given.
 
     Args:
         targets (Tensor): (n,) integer class indices, or (n, C) floating distributions. The sum of a row is the weight
             of the sample: one, or zero for a sample that is to take no part (an image with no object).
         num_classes (int, optional): C. Defaults to the width of distributions, and to the largest index plus one.
-
-    Returns:
-        Tensor: (n, C), in the default dtype for indices, as given for distributions.
-
-    Raises:
-        ValueError: An index outside [0, C) or a negative or NaN probability (the first offending one is named), a
-            wrong dtype, a wrong number of columns, an empty batch.
     """
     shape = tuple(targets.shape)
     if targets.numel() == 0:

@@ -40,10 +40,7 @@ class PosteriorFrame(NamedTuple):
     normalize: bool  # whether features are L2-normalised
 
     def direction(self, merged: Tensor) -> Tensor:
-        """V of samples by themselves, (M, P, d), from their projected merged tokens (M, P, d).
-
-        Zero for a feature of norm zero with ``normalize``, which has no direction to turn.
-        """
+        """V (M, P, d) of projected merged tokens (M, P, d); zero for a feature that normalisation cannot turn."""
         features = merged.flatten(1) - self.origin
         products = features @ self.basis
         if self.normalize:
@@ -73,8 +70,8 @@ class PosteriorFrame(NamedTuple):
 def fold_scores(q: Tensor, counts: Tensor, taking_part: Tensor) -> tuple[Tensor, Tensor]:
     """K (C, C) and kappa (C, 1), from Q(a|y) (C, C), samples of each class (C,), and classes taking part (C,) bool.
 
-    Rows and columns of classes that take no part are zero, their kappa one: while there is no Q at all, V is zero.
-    (To centre the rows, which V does not see, would lower the rank of K, but cost V its digits where phi is certain.)
+    Rows and columns of others are zero, their kappa one: while there is no Q at all, V is zero. (To centre the rows,
+    which V does not see, would lower the rank of K, but cost V its digits where phi is certain.)
     """
     joint = q * (counts / counts.sum().clamp_min(1))
     scores = (joint @ log_probability(q).T) * taking_part * taking_part[:, None]

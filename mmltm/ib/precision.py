@@ -31,19 +31,16 @@ def full_precision(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        first = next((value for value in (*args, *kwargs.values()) if _is_floating(value)), None)
+        first = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()), None)
         if first is None:
             raise ValueError(f'{function.__name__} needs floating tensors')
         dtype = torch.promote_types(first.dtype, torch.float32)
 
         def cast(value):
-            return value.to(dtype) if _is_floating(value) and value.dtype != dtype else value
+            wrong = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != dtype
+            return value.to(dtype) if wrong else value
 
         with autocast_off(first):
             return function(*map(cast, args), **{key: cast(value) for key, value in kwargs.items()})
 
     return wrapper
-
-
-def _is_floating(value) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()

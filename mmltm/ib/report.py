@@ -1,11 +1,10 @@
 """What a training log says about one layer's information bottleneck.
 
-The step of the mask (Eq. 2) does not need the input features, IB loss and IB bound do. Their class centroids
-are kept here, in a random projection of the flattened tokens. The joint distribution of phi(X~) and phi(X)
-over an epoch would take C x C floats a layer beside Q, so the log gives means over batches of what a single
-batch estimates. An estimate of mutual information from few samples is biased upwards; both informations in
-the IB loss are, and in part it cancels. :class:`mmltm.evaluation.IBMetric` computes all of it over a whole
-data set.
+The step of the mask (Eq. 2) does not need the input features, IB loss and IB bound do. Their class centroids are kept
+here, in a random projection of the flattened tokens. The joint distribution of phi(X~) and phi(X) over an epoch would
+take C x C floats a layer beside Q, so the log gives means over batches of what a single batch estimates. An estimate of
+mutual information from few samples is biased upwards; both informations in the IB loss are, and in part it cancels.
+:class:`mmltm.evaluation.IBMetric` computes all of it over a whole data set.
 """
 
 import torch
@@ -22,11 +21,8 @@ from .targets import BatchTargets
 class BottleneckReport(nn.Module):
     """Centroids of the input features, and running means of what there is to report.
 
-    Args:
-        num_classes (int): C.
-        input_dims (int): Numbers in the tokens of one sample, N d.
-        stat_dim (int, optional): What a random projection leaves of them. Defaults to 64.
-        **kwargs: Arguments of :class:`ClassCentroids`.
+    Of the ``input_dims`` = N d numbers in the tokens of a sample a random projection leaves ``stat_dim``. Further
+    arguments are those of :class:`ClassCentroids`.
     """
 
     #: IB loss, IB bound, I(X~, X) and I(X~, Y) in nats; L1 change of a mask column by the step, from 0 to 2.
@@ -69,12 +65,10 @@ class BottleneckReport(nn.Module):
         self.sums.zero_()
         return {key: value / count for key, value in zip(self.keys, sums)} if count else {}
 
-    @torch.no_grad()
     def restart_epoch(self) -> None:
         """As :meth:`ClassCentroids.restart_epoch`."""
         self.sums.zero_()
 
-    @torch.no_grad()
     def synchronize(self) -> None:
         """As :meth:`ClassCentroids.synchronize`. Collective."""
         self.sums /= sum_over_ranks(self.sums)

@@ -8,10 +8,9 @@ Wang and Yang, arXiv 2407.15219, Algorithm 1. Departures:
   second Q, and the gradient is zero until then; the same holds for a class met for the first time later on.
 * Features may be projected to ``stat_dim`` channels, which bounds the memory.
 
-Why no Q after the first epoch: the assignment of the centroids themselves, Q(a|y) = phi(c~_y, a), would be at
-hand, but knows nothing of the spread within a class. On convolutional features of photographs of 10 classes
-its gradient was 2 to 100 times too long, and on normalised features with beta = 10 it pointed elsewhere
-(cosine with the gradient of the true Q -0.1, or 0.4 on centred features).
+Why no Q after the first epoch: Q(a|y) = phi(c~_y, a) would be at hand, but knows nothing of the spread within a class.
+On features of photographs of 10 classes its gradient was 2 to 100 times too long, and on normalised ones with beta = 10
+it pointed elsewhere (cosine with the gradient of the true Q -0.1, or 0.4 on centred features).
 """
 
 import torch
@@ -34,10 +33,8 @@ class ClassStatistics(ClassCentroids):
     A training step calls :meth:`observe` (or :meth:`update` while no gradient is wanted) on tokens that went
     through :meth:`project`; an epoch ends with :meth:`finish_epoch`.
 
-    All state is in float32 buffers, whose sums over some thousand samples lose about 1e-6, far less than the samples
-    scatter. Memory: 4 (2 C P d + 2 C^2 + 3 C + D d) bytes, twice the centroids and twice Q, since the sums of the
-    epoch stand beside the statistics in use. C = 1000 and P = 36: 12.6 MB with d = 16, of which 8 MB do not depend on
-    P and d; exact, 50 MB for D = 144 and 229 MB for D = 768.
+    All state is in float32 buffers of 4 (2 C P d + 2 C^2 + 3 C + D d) bytes, since the sums of the epoch stand beside
+    the statistics in use. C = 1000 and P = 36: 12.6 MB with d = 16; exact, 50 MB for D = 144 and 229 MB for D = 768.
 
     Args:
         *args: Arguments of :class:`ClassCentroids`; ``num_tokens`` is P, the number of merged tokens.
@@ -86,10 +83,7 @@ class ClassStatistics(ClassCentroids):
         self.label_q.fill_(1 / self.num_classes)
 
     def taking_part(self, phi: Tensor) -> Tensor:
-        """phi over the classes that have a Q; rows of zeros while there is none.
-
-        A class with a centroid but without Q has zeros in its row of Q, which are not probabilities.
-        """
+        """phi over the classes that have a Q (others have zeros there); rows of zeros while there is none."""
         return F.normalize(phi * (self.assigned > 0), p=1.0)
 
     def _scores(self, targets: BatchTargets) -> Tensor:
@@ -139,10 +133,9 @@ class ClassStatistics(ClassCentroids):
     @torch.no_grad()
     @full_precision
     def observe(self, tokens: Tensor, merged: Tensor, targets: BatchTargets) -> tuple[Tensor, Tensor]:
-        """Add a batch to the statistics of this epoch; its mask gradient by those of the epochs before.
+        """Add a batch to the statistics of this epoch; its mean mask gradient by those of the epochs before.
 
-        Collective: with several ranks the gradient is that of all their batches together. Nothing is checked, since
-        many layers see one batch.
+        Collective: the gradient is that of all ranks' batches. Nothing is checked, since many layers see one batch.
 
         Args:
             tokens (Tensor): (n, N, d) projected tokens before merging.
@@ -150,8 +143,7 @@ class ClassStatistics(ClassCentroids):
             targets (BatchTargets): Of n samples.
 
         Returns:
-            tuple[Tensor, Tensor]: phi of the batch, (n, C), and d IBB / d G (Eq. 2), (N, P), the mean over samples
-            with a target; zero while there is no Q.
+            tuple[Tensor, Tensor]: phi, (n, C), and d IBB / d G (Eq. 2), (N, P), zero while there is no Q.
         """
         features, anchors = self._aligned(merged)
         phi = self._assign(features, anchors)

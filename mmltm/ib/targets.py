@@ -31,28 +31,18 @@ class ObjectBoxes(NamedTuple):
 class BatchTargets(NamedTuple):
     """Target distributions of a batch over those classes alone that occur in it.
 
-    A batch meets few of many classes: with 1000 classes and one-hot targets of 32 images, sums over the
-    classes at hand take a thirtieth of the work. To know them the host must look at the values, which on a
-    GPU it should do once a batch, not once a layer.
-
-    Attributes:
-        classes (Tensor): (k,) indices of the classes with a positive share, ascending.
-        shares (Tensor): (n, k), p_i(y) of these classes.
-        boxes (ObjectBoxes, optional): Objects of the images, labelled by their place among ``classes``. None: every
-            window of an image has the classes of the image.
+    With 1000 classes and 32 images, sums over the classes at hand take a thirtieth of the work. To know them the host
+    must look at the values, which on a GPU it should do once a batch, not once a layer.
     """
-    classes: Tensor
-    shares: Tensor
+    classes: Tensor  # (k,), indices of the classes with a positive share, ascending
+    shares: Tensor  # (n, k), p_i(y) of these classes
+    #: Objects of the images, labelled by their place among classes. None: windows have the classes of their image.
     boxes: ObjectBoxes | None = None
 
     @classmethod
     def of(cls, targets: Union[Tensor, 'BatchTargets'], num_classes: int,
            boxes: ObjectBoxes | None = None) -> 'BatchTargets':
-        """From (n,) class indices or (n, C) distributions, and perhaps the boxes of the objects behind them.
-
-        Raises:
-            ValueError: As :func:`target_distribution`.
-        """
+        """From (n,) class indices or (n, C) distributions, and perhaps the boxes of the objects behind them."""
         if isinstance(targets, BatchTargets):
             return targets
         p = target_distribution(targets, num_classes)

@@ -1,8 +1,7 @@
 """Swin: timm's ``swin_*_patch4_window7_224``, the authors' checkpoints, and those of mmdet and mmpretrain.
 
 Present timm downsamples at the start of a stage, the authors and timm before 0.9 at the end of the one before. Both
-concatenate the four cells of a patch, (column, row, channel); OpenMMLab's packages unfold them, (channel, row,
-column).
+concatenate the four cells of a patch, (column, row, channel); OpenMMLab's packages unfold them, (channel, row, column).
 """
 
 import re
