@@ -13,10 +13,11 @@ def test_a_token_a_patch(stride):
     assert [layer.out_channels for layer in stem if isinstance(layer, torch.nn.Conv2d)][-2:] == [32, 32]
 
 
-def test_in_place_of_a_patch_embedding():
+@pytest.mark.parametrize('kind', [dict(type='VisionTransformer'), dict(type='mmltm.LTMVisionTransformer', ratio=0.7)])
+def test_in_place_of_a_patch_embedding(kind):
     vit = MODELS.build(dict(
-        type='VisionTransformer', arch=dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32),
-        img_size=64, patch_size=16, patch_cfg=dict(conv_type='mmltm.ConvStem')))
+        arch=dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=32), img_size=64, patch_size=16,
+        patch_cfg=dict(conv_type='mmltm.ConvStem'), **kind))
     assert isinstance(vit.patch_embed.projection, ConvStem)
     assert vit(torch.randn(2, 3, 64, 64))[0].shape == (2, 32)
 

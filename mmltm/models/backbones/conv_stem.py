@@ -35,10 +35,11 @@ class ConvStem(nn.Sequential):
         if out_channels % (stride // 2):
             raise ValueError(f'out_channels must be a multiple of {stride // 2} for stride {stride}, '
                              f'got {out_channels}')
-        layers = []
+        layers, whole = [], stride
         while stride > 1:
             stride //= 2
             channels = out_channels // stride
             layers += [nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(True)]
             in_channels = channels
         super().__init__(*layers, nn.Conv2d(in_channels, out_channels, 1, bias=bias))
+        self.stride = (whole, whole)

@@ -112,4 +112,4 @@ def add_legend(figure: Figure) -> None:
 
 def row_name(label: str, epochs: int) -> str:
     """Method and, where it was trained, number of epochs, as a legend has them."""
-    return label if not epochs else f"{label}, {epochs} epoch{'s' * (epochs > 1)}"
+    return label if not epochs else f"{label}, {epochs} epoch{'' if epochs == 1 else 's'}"
