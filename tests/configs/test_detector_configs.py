@@ -11,8 +11,8 @@ from mmengine.config import Config
 
 from mmltm.apis.profiling import count_macs, network_call
 from mmltm.models import LTMSwin, LTMVisionTransformer
-from mmltm.models.heads.ssd_head import SSDHead
 from mmltm.models.builder import build_model
+from mmltm.models.heads.ssd_head import SSDHead
 
 #: GMACs of whole detectors at 320 x 320 pixels in Table 3 of the LTM paper: LTM and vanilla.
 PAPER = dict(mobilevit_xs=(1.5, 1.7), mobilevit_s=(2.1, 2.4), effvit_b1=(1.4, 1.5))
