@@ -8,19 +8,15 @@ Learning rate 0.001 for a total batch of 16 (8 GPUs x 2 images). For another tot
 
 _base_ = './_base_/det_mask_rcnn.py'
 
-# Checkpoint of an ImageNet classifier (path or URL) whose `backbone.` weights to start from; None: from scratch.
-# On the command line: --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.norm_eval=True
-# model.backbone.init_cfg.checkpoint=PATH model.backbone.init_cfg.prefix=backbone.
-pretrained = None
-start = dict(init_cfg=dict(type='Pretrained', checkpoint=pretrained, prefix='backbone.')) if pretrained else dict()
-
 model = dict(
     backbone=dict(
         _delete_=True,
         type='mmltm.EfficientViT',
         arch='b1',
         out_indices=(1, 2, 3, 4),
-        # Two images are too few to renew batch statistics that come with the weights.
-        norm_eval=pretrained is not None,
-        **start),
+        # An ImageNet classifier to start from, path or URL: ours, with or without masks, timm's or mit-han-lab's.
+        # On the command line: --cfg-options model.backbone.pretrained=PATH
+        pretrained=None,
+        # Two images are too few to renew batch statistics that come with such weights.
+        norm_eval=None),
     neck=dict(in_channels=[32, 64, 128, 256]))

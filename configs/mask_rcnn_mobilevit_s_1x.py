@@ -4,7 +4,7 @@
     bash tools/dist_train.sh configs/mask_rcnn_mobilevit_s_1x.py 8
 
 Learning rate 0.001 for a total batch of 16 (8 GPUs x 2 images). For another total batch add `--auto-scale-lr`.
-Starts from ImageNet weights; from scratch: --cfg-options model.backbone.init_cfg=None
+Starts from ImageNet weights; from scratch: --cfg-options model.backbone.pretrained=None
 """
 
 _base_ = './_base_/det_mask_rcnn.py'
@@ -19,7 +19,5 @@ model = dict(
         type='mmltm.LTMMobileViT',
         arch='small',
         out_indices=(1, 2, 3, 4),
-        init_cfg=dict(
-            type='Pretrained', checkpoint=zoo + 'mobilevit-small_3rdparty_in1k_20221018-cb4f741c.pth',
-            prefix='backbone.')),
+        pretrained=zoo + 'mobilevit-small_3rdparty_in1k_20221018-cb4f741c.pth'),
     neck=dict(in_channels=[64, 96, 128, 640]))

@@ -11,4 +11,4 @@ _base_ = './mask_rcnn_swin_t_1x.py'
 zoo = 'https://mmassets.onedl.ai/mmclassification/v0/swin-transformer/convert/'
 
 model = dict(
-    backbone=dict(arch='small', init_cfg=dict(checkpoint=zoo + 'swin_small_patch4_window7_224-cc7a01c9.pth')))
+    backbone=dict(arch='small', pretrained=zoo + 'swin_small_patch4_window7_224-cc7a01c9.pth'))

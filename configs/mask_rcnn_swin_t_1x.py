@@ -18,8 +18,7 @@ model = dict(
         arch='tiny',
         drop_path_rate=0.2,
         out_indices=(0, 1, 2, 3),
-        init_cfg=dict(
-            type='Pretrained', checkpoint=zoo + 'swin_tiny_patch4_window7_224-160bb0a5.pth', prefix='backbone.')))
+        pretrained=zoo + 'swin_tiny_patch4_window7_224-160bb0a5.pth'))
 
 # Weight decay would pull every mask logit to the point where its entry is a coin toss.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'mergers': dict(decay_mult=0.)}))

@@ -4,7 +4,7 @@
     bash tools/dist_train.sh configs/mask_rcnn_vit_b_1x.py 8 --amp
 
 Learning rate 0.0001 for a total batch of 16 (8 GPUs x 2 images). For another total batch add `--auto-scale-lr`.
-Starts from DeiT's ImageNet weights; from scratch: --cfg-options model.backbone.init_cfg=None
+Starts from DeiT's ImageNet weights; from scratch: --cfg-options model.backbone.pretrained=None
 
 Every block attends to the whole image (in ViTDet four of twelve, the others within windows of 14 x 14 patches). That
 cost grows with the square of the pixels: at 800 x 1344 the products of attention are 325 of the backbone's 685 G
@@ -22,10 +22,7 @@ model = dict(
         arch='deit-base',
         out_type='featmap',
         drop_path_rate=0.1,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=zoo + 'deit-base_pt-16xb64_in1k_20220216-db63c16c.pth',
-            prefix='backbone.')),
+        pretrained=zoo + 'deit-base_pt-16xb64_in1k_20220216-db63c16c.pth'),
     neck=dict(_delete_=True, type='mmltm.SimpleFPN', in_channels=768))
 
 optim_wrapper = dict(

@@ -4,8 +4,7 @@
     bash tools/dist_train.sh configs/ssdlite_effvit_b1_200e.py 8
 
 Learning rate 0.0009 for a total batch of 128 (8 GPUs x 16 images). For another total batch add `--auto-scale-lr`.
-From the weights of an ImageNet classifier: --cfg-options model.backbone.init_cfg.type=Pretrained
-model.backbone.init_cfg.checkpoint=PATH model.backbone.init_cfg.prefix=backbone.
+From the weights of an ImageNet classifier: --cfg-options model.backbone.pretrained=PATH
 """
 
 _base_ = './_base_/det_ssdlite_320.py'

@@ -14,6 +14,6 @@ channels = (128, 640, 512, 256, 256, 128)
 model = dict(
     backbone=dict(
         arch='small',
-        init_cfg=dict(checkpoint=zoo + 'mobilevit-small_3rdparty_in1k_20221018-cb4f741c.pth')),
+        pretrained=zoo + 'mobilevit-small_3rdparty_in1k_20221018-cb4f741c.pth'),
     neck=dict(in_channels=channels[:2], out_channels=channels),
     bbox_head=dict(in_channels=channels))

@@ -4,7 +4,7 @@
     bash tools/dist_train.sh configs/ssdlite_mobilevit_xs_200e.py 8
 
 Learning rate 0.0009 for a total batch of 128 (8 GPUs x 16 images). For another total batch add `--auto-scale-lr`.
-Starts from ImageNet weights; from scratch: --cfg-options model.backbone.init_cfg=None
+Starts from ImageNet weights; from scratch: --cfg-options model.backbone.pretrained=None
 """
 
 _base_ = './_base_/det_ssdlite_320.py'
@@ -21,8 +21,6 @@ model = dict(
         type='mmltm.LTMMobileViT',
         arch='x_small',
         out_indices=(3, 4),
-        init_cfg=dict(
-            type='Pretrained', checkpoint=zoo + 'mobilevit-xsmall_3rdparty_in1k_20221018-be39a6e7.pth',
-            prefix='backbone.')),
+        pretrained=zoo + 'mobilevit-xsmall_3rdparty_in1k_20221018-be39a6e7.pth'),
     neck=dict(in_channels=channels[:2], out_channels=channels),
     bbox_head=dict(in_channels=channels))

@@ -18,7 +18,7 @@ norm_cfg = dict(type='BN')
 # four times its stride, so that each object overlaps some anchor by half and more.
 channels = (96, 128, 640, 128)
 model = dict(
-    backbone=dict(out_indices=(2, 3, 4), init_cfg=None, merger=dict(num_classes=len(classes))),
+    backbone=dict(out_indices=(2, 3, 4), pretrained=None, merger=dict(num_classes=len(classes))),
     neck=dict(
         in_channels=channels[:3],
         out_channels=channels,

@@ -1,31 +1,24 @@
 """Checks of the checkpoints that a config and a training start from."""
 
-import logging
 import os.path as osp
 from collections.abc import Iterator
 
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
-from torch import nn
 
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import UserError
 from mmltm.models.checkpoints import (
-    Difference,
+    MIN_SHARE,
     check_file,
     check_tested,
-    compare,
     is_zoo,
-    masks_among,
+    load_start,
+    log_brought,
     read_checkpoint,
     state_dict,
 )
-
-# Part of the weights, masks apart, that a checkpoint to start from must fill. Of a whole model: a new head is common,
-# a new backbone a mistake. Of the module whose init_cfg names it: norms of outputs that a classifier has not, or the
-# offsets of deformable convolutions, are common, other blocks a mistake.
-_MIN_SHARE = 0.5
-_MIN_SHARE_OF_MODULE = 0.8
+from mmltm.models.pretrained import StartsPretrained, load_pretrained
 
 
 def check_checkpoint_files(cfg: Config) -> None:
@@ -36,6 +29,9 @@ def check_checkpoint_files(cfg: Config) -> None:
         check_file(f'latest checkpoint of {cfg.work_dir},', latest)
     for key, init_cfg in _pretrained('model', cfg.model):
         check_file(f'{key}.checkpoint', init_cfg['checkpoint'])
+    backbone = cfg.model.get('backbone') or {}
+    if isinstance(backbone.get('pretrained'), str):
+        check_file('model.backbone.pretrained', backbone['pretrained'])
 
 
 def _latest(cfg: Config) -> str | None:
@@ -82,44 +78,17 @@ def check_trained(runner: Runner, cfg: Config) -> None:
             path = init_cfg['checkpoint']
             if is_zoo(path):  # those name their model
                 continue
-            part = name or 'the model'
-            difference = _loaded(part, module, path, init_cfg.get('prefix') or '', _MIN_SHARE_OF_MODULE)
-            if difference.part(merging=False).mismatched:
-                raise UserError(f'checkpoint {path} does not fit {part}: {difference}')
-            _log_brought(part, path, difference, runner.logger)
+            part, prefix = name or 'the model', init_cfg.get('prefix') or ''
+            what = f'{path} below {prefix!r}' if prefix else path
+            difference = load_start(part, module, what, state_dict(read_checkpoint(path), prefix))
+            log_brought(part, path, difference, runner.logger)
+        if isinstance(module, StartsPretrained) and module.pretrained and not is_zoo(module.pretrained):
+            load_pretrained(module, name)  # which says itself what it brings, when weights are drawn
     if start:
-        _log_brought('the model', start, _loaded('the model', model, start, '', _MIN_SHARE), runner.logger)
-
-
-def _loaded(name: str, module: nn.Module, path: str, prefix: str, min_share: float) -> Difference:
-    """Loads a checkpoint to start from as far as it fits, which must be far enough."""
-    difference = compare(module, state_dict(read_checkpoint(path), prefix))
-    weights, merging = difference.part(merging=False), difference.part(merging=True)
-    if len(weights.filled) < min_share * len(weights.own):
-        below = f' below {prefix!r}' if prefix else ''
-        raise UserError(f'checkpoint {path}{below} does not fit {name}: {difference}')
-    lost = [key for key in merging.unexpected
-            if key.endswith('.step') and f'{key.removesuffix("step")}logits' in merging.filled]
-    if lost:
-        raise UserError(f'checkpoint {path} has masks with steps by class statistics, for which {name} has no place '
-                        f'({len(lost)}: {", ".join(lost[:3])}): set num_classes of its merger')
-    # Masks are in the checkpoint if some of them fit, differ in shape or have no place.
-    away = set(masks_among(merging.own)) - set(merging.filled)
-    if away and (merging.mismatched or masks_among([*merging.filled, *merging.unexpected])):
-        raise UserError(
-            f'masks in checkpoint {path} do not fit {name} (another ratio, window or type of merger?): {merging}')
-    return difference
-
-
-def _log_brought(name: str, path: str, difference: Difference, logger: logging.Logger) -> None:
-    """What a checkpoint has brought, by count, and what not, by name."""
-    filled, own, level = difference.filled, difference.own, logging.INFO
-    message = f'Checkpoint {path} fills {len(filled)} of {len(own)} tensors of {name}'
-    if masks_among(own):
-        filled_statistics, own_statistics = (
-            sum(key.endswith('.stats.centroids') for key in keys) for keys in (filled, own))
-        message += (f', masks of {len(masks_among(filled))} of {len(masks_among(own))} layers and class statistics of '
-                    f'{filled_statistics} of {own_statistics} among them (masks start unlearnt otherwise)')
-    if difference.missing or difference.mismatched or difference.unexpected or difference.statistics:
-        message, level = f'{message}: {difference}', logging.WARNING
-    logger.log(level, message)
+        difference = load_start('the model', model, start, state_dict(read_checkpoint(start)), MIN_SHARE)
+        log_brought('the model', start, difference, runner.logger)
+    elif not hasattr(model, 'head'):  # no classifier
+        backbone = getattr(model, 'backbone', None)
+        if isinstance(backbone, StartsPretrained) and not (backbone.pretrained or backbone.init_cfg):
+            runner.logger.warning('The backbone starts from random weights: model.backbone.pretrained=PATH starts it '
+                                  'from a classifier')

@@ -19,6 +19,11 @@ from mmltm.ib import ClassCentroids
 
 # Left in checkpoints by other tools and older versions, without meaning for the model.
 _HARMLESS_EXTRAS = ('ema_', 'data_preprocessor.')
+# Part of the weights, masks apart, that a checkpoint to start from must fill. Of a whole model: a new head is common,
+# a new backbone a mistake. Of a part of it: norms of outputs that a classifier has not, or the offsets of deformable
+# convolutions, are common, other blocks a mistake.
+MIN_SHARE = 0.5
+MIN_SHARE_OF_MODULE = 0.8
 
 
 def check_file(what: str, path: str) -> None:
@@ -144,3 +149,49 @@ def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.
 def masks_among(keys: Iterable[str]) -> list[str]:
     """The keys of masks."""
     return [key for key in keys if key.endswith('.logits') and is_merging(key)]
+
+
+def load_start(name: str, module: nn.Module, path: str, state: dict[str, torch.Tensor],
+               min_share: float = MIN_SHARE_OF_MODULE) -> Difference:
+    """Loads a checkpoint to start from as far as it fits, which must be far enough.
+
+    Args:
+        name (str): What messages call the module.
+        module (nn.Module): To load into.
+        path (str): Of the checkpoint, for messages.
+        state (dict[str, Tensor]): What it holds for the module, under the module's names.
+        min_share (float): Of the weights, masks apart, that it must fill. A part of a model must fit in shape, too.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    difference = compare(module, state)
+    weights, merging = difference.part(merging=False), difference.part(merging=True)
+    if len(weights.filled) < min_share * len(weights.own) or (
+            min_share == MIN_SHARE_OF_MODULE and weights.mismatched):
+        raise UserError(f'checkpoint {path} does not fit {name}: {difference}')
+    lost = [key for key in merging.unexpected
+            if key.endswith('.step') and f'{key.removesuffix("step")}logits' in merging.filled]
+    if lost:
+        raise UserError(f'checkpoint {path} has masks with steps by class statistics, for which {name} has no place '
+                        f'({len(lost)}: {", ".join(lost[:3])}): set num_classes of its merger')
+    # Masks are in the checkpoint if some of them fit, differ in shape or have no place.
+    away = set(masks_among(merging.own)) - set(merging.filled)
+    if away and (merging.mismatched or masks_among([*merging.filled, *merging.unexpected])):
+        raise UserError(
+            f'masks in checkpoint {path} do not fit {name} (another ratio, window or type of merger?): {merging}')
+    return difference
+
+
+def log_brought(name: str, path: str, difference: Difference, logger: logging.Logger) -> None:
+    """Logs what a checkpoint has brought, by count, and what not, by name."""
+    filled, own, level = difference.filled, difference.own, logging.INFO
+    message = f'Checkpoint {path} fills {len(filled)} of {len(own)} tensors of {name}'
+    if masks_among(own):
+        filled_statistics, own_statistics = (
+            sum(key.endswith('.stats.centroids') for key in keys) for keys in (filled, own))
+        message += (f', masks of {len(masks_among(filled))} of {len(masks_among(own))} layers and class statistics of '
+                    f'{filled_statistics} of {own_statistics} among them (masks start unlearnt otherwise)')
+    if difference.missing or difference.mismatched or difference.unexpected or difference.statistics:
+        message, level = f'{message}: {difference}', logging.WARNING
+    logger.log(level, message)

@@ -7,6 +7,7 @@ from mmengine.registry import Registry
 
 from mmltm.merging import LTM, LTMP, AvgPool, EViT, Host, KMeansLTM, Merger, Random, SoftMerging, ToFu, ToMe
 from mmltm.merging.detour import Detour
+from mmltm.models.pretrained import statistics_classes
 
 #: Token mergers by name: classes derived from :class:`~mmltm.merging.base.GridMerger` or
 #: :class:`~mmltm.merging.sequences.SequenceMerger`.
@@ -31,7 +32,8 @@ def merger_type(merger: dict) -> type[Merger]:
     return found
 
 
-def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | None = None) -> dict | None:
+def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | None = None,
+                  pretrained: str | None = None) -> dict | None:
     """One merger config from a backbone's arguments, ``ratio=r`` being short for LTM at that ratio.
 
     Args:
@@ -41,6 +43,8 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | 
             'paper' is the mask module of the LTM paper: one mask for the whole map on the grid that the stage has at
             ``merger['img_size']`` pixels (224), sides rounded up, the binary mask alone in the first block, raw steps
             of exact statistics at beta 1 through a D x D layer, carried from block to block.
+        pretrained (str, optional): Checkpoint that the backbone starts from. If its masks keep class statistics, those
+            stay, and ``num_classes`` is theirs.
 
     Returns:
         dict, optional: None for a vanilla backbone.
@@ -71,6 +75,9 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | 
         raise ValueError(f'{" and ".join(f"{amount}={merger[amount]}" for amount in given)}: give one of them')
     if not given and not kind.default_amount:
         raise ValueError(f"merger={merger} lacks 'ratio', the share of tokens that is kept")
+    classes = statistics_classes(pretrained) if issubclass(kind, LTM) else None
+    if classes is not None:
+        merger['num_classes'] = classes
     return merger if given else {**merger, **kind.default_amount}
 
 

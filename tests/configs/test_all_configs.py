@@ -32,7 +32,7 @@ def test_masks_step_by_statistics_of_the_heads_classes(path):
     cfg = load_config(str(ROOT / path))
     assert sum(hook.type == 'mmltm.IBStatisticsHook' for hook in cfg.custom_hooks) == 1
     backbone = cfg.model.backbone.get('module', cfg.model.backbone)
-    backbone.init_cfg = None
+    backbone.init_cfg = backbone.pretrained = None
     if 'Swin' in backbone.type:  # one block a stage is quick
         backbone.arch = dict(embed_dims=96, depths=[1] * 4, num_heads=[4, 8, 16, 32])
     model = build_model(cfg.model, cfg.default_scope)

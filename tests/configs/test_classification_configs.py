@@ -110,7 +110,8 @@ def test_config(name):
     # From scratch MobileViT has the paper's form, for the paper's FLOPs; trained weights need maps of their size.
     # The small ViT gives the mean of its tokens, and needs no map at all.
     flows_on = merging and (family(name) == 'mobilevit' and 'finetune' not in name or 'vit_c' in name)
-    assert backbone(cfg).get('restore') == ('none' if flows_on else None)
+    flows_on = 'stage' if '_stage_' in name else 'none' if flows_on else None
+    assert backbone(cfg).get('restore') == flows_on
     gpus = 8 if cfg.train_dataloader.dataset.type == 'ImageNet' else 1
     assert cfg.auto_scale_lr.base_batch_size == gpus * cfg.train_dataloader.batch_size
 

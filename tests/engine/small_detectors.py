@@ -22,7 +22,7 @@ DETECTORS = dict(
         'roi_head.bbox_head.num_classes': 3, 'roi_head.mask_head.num_classes': 3,
         'train_cfg.rpn_proposal.max_per_img': 20, 'train_cfg.rcnn.sampler.num': 16}),
     ssdlite=('ssdlite_ltm_mobilevit_xs_200e', {
-        'backbone.arch': 'xx_small', 'backbone.init_cfg': None, 'neck.in_channels': SSD_CHANNELS[:2],
+        'backbone.arch': 'xx_small', 'backbone.pretrained': None, 'neck.in_channels': SSD_CHANNELS[:2],
         'neck.out_channels': SSD_CHANNELS, 'bbox_head.in_channels': SSD_CHANNELS, 'bbox_head.num_classes': 3}),
 )
 

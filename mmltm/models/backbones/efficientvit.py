@@ -15,6 +15,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 
 from mmltm.ib.precision import autocast_off
+from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
 from .common import check_indices, freeze, run
@@ -164,7 +165,7 @@ class EfficientViTStage(BaseModule):
 
 
 @MODELS.register_module()
-class EfficientViT(BaseModule):
+class EfficientViT(StartsPretrained):
     """EfficientViT backbone, for inputs of any size from 32 pixels on.
 
     Args:
@@ -174,10 +175,13 @@ class EfficientViT(BaseModule):
             from the end. Stages behind the last of them are not built. Defaults to (4, ).
         frozen_stages (int): Stem (0) and stages up to this one are frozen, from construction on: no gradient, and
             normalisation layers in evaluation mode. Defaults to -1, none.
-        norm_eval (bool): Keep all normalisation layers in evaluation mode. Defaults to False.
+        norm_eval (bool, optional): Keep all normalisation layers in evaluation mode; None: if there is a
+            ``pretrained``, as few images a batch ask for. Defaults to False.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
         norm_cfg (dict): Config of the normalisation layers. Defaults to ``dict(type='BN')``.
         act_cfg (dict): Config of the activation layers. Defaults to ``dict(type='HSwish')``.
+        pretrained (str, optional): Classifier to start from, see
+            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
         init_cfg (dict, optional): Initialisation; a checkpoint with ``dict(type='Pretrained', ...)``.
 
     Raises:
@@ -201,19 +205,22 @@ class EfficientViT(BaseModule):
                  in_channels: int = 3,
                  out_indices: int | Sequence[int] = (4, ),
                  frozen_stages: int = -1,
-                 norm_eval: bool = False,
+                 norm_eval: bool | None = False,
                  with_cp: bool = False,
                  norm_cfg: dict = dict(type='BN'),
                  act_cfg: dict = dict(type='HSwish'),
+                 pretrained: str | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
+        self.pretrained = pretrained
         if arch not in self.arch_settings:
             raise ValueError(f'arch must be one of {tuple(self.arch_settings)}, got {arch!r}')
         self.arch = arch
         self.out_indices = check_indices(out_indices, self.num_stages + 1)
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(f'frozen_stages must be -1 (none) to {self.num_stages}, got {frozen_stages}')
-        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.frozen_stages = frozen_stages
+        self.norm_eval = pretrained is not None if norm_eval is None else norm_eval
         self.with_cp, self.norm_cfg, self.act_cfg = with_cp, norm_cfg, act_cfg
 
         settings = self.arch_settings[arch]

@@ -79,7 +79,7 @@ class LTMEfficientViT(EfficientViT):
         super().__init__(*args, **kwargs)
         settings = self.arch_settings[self.arch]
         mergers = build_mergers(
-            merger_config(merger, ratio, preset),
+            merger_config(merger, ratio, preset, self.pretrained),
             Host(depths=[settings['depths'][stage] for stage in self.attention_stages],
                  embed_dims=[settings['channels'][stage] for stage in self.attention_stages],
                  strides=[2 ** (stage + 1) for stage in self.attention_stages],

@@ -28,6 +28,7 @@ from mmltm.merging import Host
 from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, merger_config
+from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
 from .common import MergedMap, attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
@@ -134,7 +135,7 @@ class LTMMobileVitBlock(MobileVitBlock):
 
 
 @MODELS.register_module()
-class LTMMobileViT(MobileViT):
+class LTMMobileViT(StartsPretrained, MobileViT):
     """MobileViT backbone with token merging in its last three stages, for inputs of any size.
 
     Without ``ratio`` and ``merger``, or at ratio 1.0, it is mmpretrain's ``MobileViT``, bit for bit;
@@ -158,6 +159,8 @@ class LTMMobileViT(MobileViT):
         frozen_stages (int): -1: nothing is frozen; 0: the stem; k: the stem and the first k stages, with
             their masks, from construction on. Defaults to -1.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        pretrained (str, optional): Classifier to start from, see
+            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
         conv_cfg, norm_cfg, act_cfg (dict): Of all convolutions. Default to mmpretrain's.
         **kwargs: Other arguments of mmpretrain's ``MobileViT``.
 
@@ -176,6 +179,7 @@ class LTMMobileViT(MobileViT):
                  out_indices: int | Sequence[int] = (4, ),
                  frozen_stages: int = -1,
                  with_cp: bool = False,
+                 pretrained: str | None = None,
                  conv_cfg: dict | None = None,
                  norm_cfg: dict = dict(type='BN'),
                  act_cfg: dict = dict(type='Swish'),
@@ -191,12 +195,12 @@ class LTMMobileViT(MobileViT):
         self.restore, self.with_cp = check_restore(restore), with_cp
         self._layer_cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         super().__init__(arch, out_indices=out_indices, **self._layer_cfgs, **kwargs)
-        self.frozen_stages = frozen_stages
+        self.frozen_stages, self.pretrained = frozen_stages, pretrained
         blocks = [layer[-1] for layer in self.layers if isinstance(layer[-1], LTMMobileVitBlock)]
         strides = [layer[-1].patch_size[0] * 2 * math.prod(row[2] for row in arch[:index + 1])
                    for index, layer in enumerate(self.layers) if isinstance(layer[-1], LTMMobileVitBlock)]
         mergers = build_mergers(
-            merger_config(merger, ratio, preset),
+            merger_config(merger, ratio, preset, pretrained),
             Host(depths=[len(block.mergers) for block in blocks],
                  embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks],
                  strides=strides,

@@ -27,6 +27,7 @@ from torch import Tensor
 from mmltm.merging import Host
 from mmltm.merging.grids import Grid, tokens_to_map
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
+from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
 from .common import check_indices, freeze, run
@@ -92,7 +93,7 @@ class LTMSwinStage(BaseModule):
 
 
 @MODELS.register_module()
-class LTMSwin(SwinTransformer):
+class LTMSwin(StartsPretrained, SwinTransformer):
     """Swin Transformer backbone with token merging in every MLP.
 
     Without ``ratio`` and ``merger``, or at ratio 1.0, it is mmpretrain's ``SwinTransformer``, bit for bit;
@@ -115,6 +116,8 @@ class LTMSwin(SwinTransformer):
         frozen_stages (int): -1: nothing is frozen; k: the patch embedding and stages 0 to k, with their
             masks, from construction on. Defaults to -1.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        pretrained (str, optional): Classifier to start from, see
+            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
         norm_cfg (dict, optional): Config of all norms, but those for which ``stage_cfgs`` or ``patch_cfg`` have
             their own; None leaves the outputs without. Defaults to ``dict(type='LN')``.
         stage_cfgs, patch_cfg: As mmpretrain's class takes them.
@@ -135,6 +138,7 @@ class LTMSwin(SwinTransformer):
                  out_indices: int | Sequence[int] = (3, ),
                  frozen_stages: int = -1,
                  with_cp: bool = False,
+                 pretrained: str | None = None,
                  norm_cfg: dict | None = dict(type='LN'),
                  stage_cfgs: dict | Sequence[dict] = dict(),
                  patch_cfg: dict = dict(),
@@ -154,7 +158,8 @@ class LTMSwin(SwinTransformer):
         super().__init__(
             arch, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
             stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
-        config = merger_config(merger, ratio, preset)
+        self.pretrained = pretrained
+        config = merger_config(merger, ratio, preset, pretrained)
         if config is not None and has_block_ratios(config):
             config.setdefault('window', window_size)
         mergers = build_mergers(

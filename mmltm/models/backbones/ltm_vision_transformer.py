@@ -25,13 +25,14 @@ from mmltm.merging.base import window_sides
 from mmltm.merging.grids import Grid, check_ratios, map_to_tokens, share_for_mean, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
+from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
 from .common import MergedMap, attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
 
 
 @MODELS.register_module()
-class LTMVisionTransformer(VisionTransformer):
+class LTMVisionTransformer(StartsPretrained, VisionTransformer):
     """ViT backbone with token merging in every block but the last, for images of any size.
 
     Nobody reads what the last block would hand on, or reads it at once, so it merges nothing. Without
@@ -57,6 +58,8 @@ class LTMVisionTransformer(VisionTransformer):
         frozen_stages (int): -1 or 0: nothing is frozen; k: the embeddings and the first k layers, with their
             masks, from construction on. Defaults to -1.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        pretrained (str, optional): Classifier to start from, see
+            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
         **kwargs: Other arguments of mmpretrain's ``VisionTransformer``.
 
     Raises:
@@ -74,6 +77,7 @@ class LTMVisionTransformer(VisionTransformer):
                  out_indices: int | Sequence[int] = -1,
                  frozen_stages: int = -1,
                  with_cp: bool = False,
+                 pretrained: str | None = None,
                  **kwargs) -> None:
         if isinstance(arch, str):
             if arch.lower() not in self.arch_zoo:
@@ -85,12 +89,12 @@ class LTMVisionTransformer(VisionTransformer):
             raise ValueError(f'frozen_stages must be -1 (none) to {depth}, got {frozen_stages}')
         restore = check_restore(restore)
         super().__init__(arch, out_indices=out_indices, **kwargs)
-        self.frozen_stages, self.with_cp = frozen_stages, with_cp
+        self.frozen_stages, self.with_cp, self.pretrained = frozen_stages, with_cp, pretrained
         self.restore = 'none' if self.out_type == 'cls_token' else restore
 
         host = Host([depth - 1], [self.embed_dims], sequences='tokens' if self.cls_token is None else 'class_token',
                     strides=[self.patch_embed.projection.stride[0]])
-        config = merger_config(merger, ratio, preset)
+        config = merger_config(merger, ratio, preset, pretrained)
         if config is not None and has_block_ratios(config):
             config = _with_block_ratios({'img_size': self.img_size, **config}, depth, host)
         last = max(out_indices)

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmltm.errors import UserError
 from mmltm.models.builder import build_model
 from mmltm.models.checkpoints import is_merging
-from mmltm.models.families.base import Layout
+from mmltm.models.families.base import Family, Layout
 from mmltm.models.zoo import family_of, model_config
 
 SOURCES = ('timm', 'mit', 'mmpretrain', 'mmdet')
@@ -64,17 +64,9 @@ def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conver
     """
     family = family_of(name)
     source = detect(state) if source == 'auto' else source
-    layouts = {**family.layouts, 'mmpretrain': family.openmmlab, 'mmdet': family.openmmlab}
-    if source not in layouts:
-        raise UserError(f'no conversion of {name} from {source!r}, only from {", ".join(layouts)}')
-
-    if source in ('mmpretrain', 'mmdet') and not any(key.startswith('backbone.') for key in state):
-        state = {f'backbone.{key}': value for key, value in state.items()}
-    left_out = [key for key in state if source == 'mmdet' and not key.startswith('backbone.')]
-    found = layouts[source]
-    layout = found if isinstance(found, Layout) else found(state)
-    names = layout.rename(key for key in state if key not in left_out
-                          and not (family.constants and re.search(family.constants, key)))
+    state, names, layout = _renamed(state, family, source)
+    left_out = [key for key in state if not key.startswith('backbone.')] if source == 'mmdet' else []
+    names = {old: new for old, new in names.items() if old not in left_out}
     target = _target(name, source, {new: state[old] for old, new in names.items()})
 
     converted, unused, mismatched = {}, [], []
@@ -91,6 +83,39 @@ def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conver
     masks = sorted(key for key in absent if is_merging(key))
     missing = sorted(key for key in absent if key not in masks and not key.endswith(_INITIAL))
     return Conversion(converted, source, left_out, unused, missing, mismatched, masks)
+
+
+def backbone_weights(state: dict[str, Tensor], family: Family) -> tuple[dict[str, Tensor], str]:
+    """Weights of a backbone of any size under mmltm's names, whatever else the file of a classifier holds.
+
+    Args:
+        state (dict[str, Tensor]): Weights under the names of one of :data:`SOURCES`.
+        family (Family): Of the backbone.
+
+    Returns:
+        tuple: State dict of the backbone, without a prefix, and the source that the names have told.
+
+    Raises:
+        UserError: The family does not have that source.
+    """
+    source = detect(state)
+    state, names, layout = _renamed(state, family, source)
+    return {new.removeprefix('backbone.'): layout.adapt(old, state[old]).contiguous()
+            for old, new in names.items() if new.startswith('backbone.')}, source
+
+
+def _renamed(state: dict[str, Tensor], family: Family,
+             source: str) -> tuple[dict[str, Tensor], dict[str, str], Layout]:
+    """The state dict, perhaps below 'backbone.', the new name of each key but constants, and the source's layout."""
+    layouts = {**family.layouts, 'mmpretrain': family.openmmlab, 'mmdet': family.openmmlab}
+    if source not in layouts:
+        raise UserError(f'no conversion of {family.title} from {source!r}, only from {", ".join(layouts)}')
+    if source in ('mmpretrain', 'mmdet') and not any(key.startswith('backbone.') for key in state):
+        state = {f'backbone.{key}': value for key, value in state.items()}
+    found = layouts[source]
+    layout = found if isinstance(found, Layout) else found(state)
+    return state, layout.rename(
+        key for key in state if not (family.constants and re.search(family.constants, key))), layout
 
 
 def _target(name: str, source: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
