@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmltm.apis.config import nested_dicts
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import UserError
 from mmltm.models.checkpoints import (
@@ -41,15 +42,9 @@ def _latest(cfg: Config) -> str | None:
 
 
 def _pretrained(key: str, value) -> Iterator[tuple[str, dict]]:
-    """Yields each ``dict(type='Pretrained', checkpoint=...)`` within a config, and its key."""
-    if isinstance(value, dict):
-        if value.get('type') == 'Pretrained' and isinstance(value.get('checkpoint'), str):
-            yield key, value
-        for name, item in value.items():
-            yield from _pretrained(f'{key}.{name}', item)
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _pretrained(f'{key}.{i}', item)
+    """Each ``dict(type='Pretrained', checkpoint=...)`` within a config, and its key."""
+    return ((name, part) for name, part in nested_dicts(key, value)
+            if part.get('type') == 'Pretrained' and isinstance(part.get('checkpoint'), str))
 
 
 def check_trained(runner: Runner, cfg: Config) -> None:
@@ -57,9 +52,6 @@ def check_trained(runner: Runner, cfg: Config) -> None:
 
     One to resume from must be of this very model. Pre-trained weights must fill most of the keys that they are meant
     for, and every mask if they hold any.
-
-    Raises:
-        UserError: A checkpoint is of another model.
     """
     start, model = cfg.get('load_from'), unwrapped_model(runner)
     if cfg.get('resume'):

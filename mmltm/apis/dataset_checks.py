@@ -9,13 +9,14 @@ import json
 import os
 import os.path as osp
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 from mmengine.utils import is_abs
 
+from mmltm.apis.config import nested_dicts
 from mmltm.apis.data_root import leaf_datasets
 from mmltm.errors import UserError, summary
 
@@ -130,11 +131,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def check_datasets(cfg: Config, splits: Sequence[str]) -> None:
-    """Checks all datasets and evaluators of ``splits`` ('train', 'val', 'test').
-
-    Raises:
-        UserError: A file is missing, or numbers or names of categories disagree.
-    """
+    """Checks all files of datasets and evaluators of ``splits`` ('train', 'val', 'test'), and that categories agree."""
     heads = num_classes(cfg)
     for key, dataset in leaf_datasets(cfg, splits):
         files = DatasetFiles(key, dataset)
@@ -219,21 +216,10 @@ def _compare_heads(key: str, categories: Categories, heads: dict[str, int]) -> N
 
 def num_classes(cfg: Config) -> dict[str, int]:
     """Every ``num_classes`` that must equal the dataset's number of categories, by its key in the config."""
-    found = dict(_walk_num_classes('model', cfg.model))
+    found = {f'{key}.num_classes': part['num_classes'] for key, part in nested_dicts('model', cfg.model, _OTHER_CLASSES)
+             if isinstance(part.get('num_classes'), int)}
     preprocessor = cfg.get('data_preprocessor') or ConfigDict()
     # Mixup and CutMix make their targets of it.
     if 'num_classes' in preprocessor and (cfg.model.get('train_cfg') or {}).get('augments'):
         found['data_preprocessor.num_classes'] = preprocessor.num_classes
     return found
-
-
-def _walk_num_classes(key: str, value) -> Iterable[tuple[str, int]]:
-    if isinstance(value, (list, tuple)):
-        value = dict(enumerate(value))
-    if not isinstance(value, dict):
-        return
-    for name, item in value.items():
-        if name == 'num_classes' and isinstance(item, int):
-            yield f'{key}.{name}', item
-        elif name not in _OTHER_CLASSES:
-            yield from _walk_num_classes(f'{key}.{name}', item)

@@ -5,8 +5,7 @@ config's test set, never from COCO by default; no picture is kept in memory.
 """
 
 import copy
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,20 +24,6 @@ from mmltm.apis.data_root import leaf_datasets
 from mmltm.errors import UserError, summary
 from mmltm.models.builder import build_from
 from mmltm.models.checkpoints import check_file, check_tested, read_checkpoint
-
-
-class Predictor(Protocol):
-    """A trained model, from image files to predictions and pictures of them."""
-    classes: Sequence[str] | None
-
-    def predict(self, paths: list[str]) -> list[Any]:
-        """Data samples with the predictions for a batch of images."""
-
-    def describe(self, sample: Any) -> dict:
-        """The predictions in a data sample, as JSON can hold them."""
-
-    def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
-        """Save a picture: ``image`` (H, W, 3), uint8, RGB, and what has at least that score."""
 
 
 class _ReadyDetInferencer(DetInferencer):
@@ -63,19 +48,22 @@ class DetectionPredictor:
         self._inferencer = _ReadyDetInferencer(model, cfg)
 
     def predict(self, paths: list[str]) -> list[Any]:
+        """Data samples with the predictions for a batch of images."""
         _, batch = next(self._inferencer.preprocess(paths, batch_size=len(paths)))
         return self._inferencer.forward(batch)
 
     def describe(self, sample: Any) -> dict:
+        """The predictions in a data sample, as JSON can hold them."""
         return self._inferencer.pred2dict(sample)
 
     def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
+        """Save a picture: ``image`` (H, W, 3), uint8, RGB, and what has at least that score."""
         self._inferencer.visualizer.add_datasample(
             path, image, sample, draw_gt=False, pred_score_thr=score_thr, out_file=path)
 
 
 class ClassificationPredictor:
-    """The scores of all classes."""
+    """The scores of all classes, as :class:`DetectionPredictor` gives boxes."""
 
     def __init__(self, model: BaseClassifier, cfg: Config, meta: dict) -> None:
         self.classes = meta.get('classes')
@@ -93,10 +81,8 @@ class ClassificationPredictor:
         self._visualizer.visualize_cls(image, sample, classes=self.classes, draw_gt=False, name=path, out_file=path)
 
 
-def build_predictor(cfg: Config, path: str, device: str) -> Predictor:
-    """The model of a config with the weights of a checkpoint, ready to predict on a device.
-
-    Images are prepared as the config's ``test_dataloader`` says.
+def build_predictor(cfg: Config, path: str, device: str) -> DetectionPredictor | ClassificationPredictor:
+    """The model of a config with the weights of a checkpoint on a device; images are prepared as for the config's test.
 
     Raises:
         UserError: The device is not there, the model cannot be built or is neither detector nor classifier, or the

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -72,9 +73,7 @@ class Timing(NamedTuple):
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        if len(self.seconds) == 1:
-            return self.seconds[0], self.seconds[0]
-        first, _, third = statistics.quantiles(self.seconds, n=4, method='inclusive')
+        first, third = np.quantile(self.seconds, (0.25, 0.75)).tolist()
         return first, third
 
     def ratio_to(self, other: 'Timing') -> 'Timing':

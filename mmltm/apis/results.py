@@ -22,15 +22,10 @@ _ORIGIN = ('date', 'revision', 'dirty')
 
 
 def env_info(device: torch.device | None = None) -> dict[str, Any]:
-    """What a result file says about its origin, without any path.
+    """What a result file says about its origin, without any path; ``device`` is by default a GPU if there is one.
 
-    Args:
-        device (torch.device, optional): Where models run. Defaults to a GPU if there is one.
-
-    Returns:
-        dict: ``revision`` of git, or None outside a repository; ``dirty``, whether files of the repository differed
-        from it; ``mmltm``, ``torch`` and ``python``, versions; ``device`` ('cpu' or 'cuda'), ``hardware``, its name,
-        ``threads`` of torch on a CPU, ``dtype``, and ``date`` (UTC, to the second).
+    ``revision`` of git is None outside a repository, and ``dirty`` whether files of the repository differed from it;
+    ``mmltm``, ``torch`` and ``python`` are versions, ``hardware`` the name of the device, ``threads`` those of torch.
     """
     kind = device.type if device is not None else 'cuda' if torch.cuda.is_available() else 'cpu'
     revision = _git('rev-parse', 'HEAD')
@@ -67,14 +62,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def save_result(path: str | Path, result: dict) -> None:
-    """Write a result so that a reader sees the old file or the new one, never a part.
+    """Write a result, and ``schema``, so that a reader sees the old file or the new one, never a part.
 
-    Args:
-        path (str or Path): Folders above are made.
-        result (dict): Without ``schema``, which is added.
-
-    Raises:
-        ValueError: A number is NaN or infinite, or a value no JSON.
+    Folders above are made. A number that is NaN or infinite, or a value that is no JSON, is a ``ValueError``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,11 +75,7 @@ def save_result(path: str | Path, result: dict) -> None:
 
 
 def load_result(path: str | Path) -> dict:
-    """Read a result.
-
-    Raises:
-        UserError: The file is no result of this schema.
-    """
+    """Read a result; an error if the file is none of this schema."""
     try:
         result = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
@@ -129,7 +115,7 @@ class ResultFile:
     """
 
     def __init__(self, path: str | Path | None, kind: str, key: Sequence[str], device: torch.device,
-                 more: dict[str, Any]):
+                 more: dict[str, Any]) -> None:
         self.path = None if path is None else Path(path)
         self.kind = kind
         self.key = key
@@ -137,13 +123,11 @@ class ResultFile:
         self.run = dict(command=command_line(), **{name: self.setting.pop(name) for name in _ORIGIN})
         self.runs: list[dict] = []
         self.rows: list[dict] = []
-        if self.path is not None and self.path.exists():
-            self._read(self.path)
-
-    def _read(self, path: Path) -> None:
-        old = load_result(path)
-        if old.get('kind') != self.kind:
-            raise UserError(f'{path} is of kind {old.get("kind")!r}, not {self.kind!r}: choose another file')
+        if self.path is None or not self.path.exists():
+            return
+        old = load_result(self.path)
+        if old.get('kind') != kind:
+            raise UserError(f'{path} is of kind {old.get("kind")!r}, not {kind!r}: choose another file')
         for name, value in self.setting.items():
             if old['setting'].get(name) != value:
                 raise UserError(f'{path} was measured with {name} {old["setting"].get(name)!r}, this run has '

@@ -42,14 +42,10 @@ def _pairs(geometry: dict[str, int]) -> Pairs:
 
 def deform_conv_forward(input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor,
                         ones: Tensor, **geometry: int) -> None:
-    """Deformable convolution.
+    """Deformable convolution of (N, C, H, W) with (C', C / groups, kH, kW), over ``output`` (N, C', H', W').
 
-    Args:
-        input (Tensor): (N, C, H, W).
-        weight (Tensor): (C', C / groups, kH, kW).
-        offset (Tensor): (N, 2 * deform_groups * kH * kW, H', W'), in cells.
-        output (Tensor): (N, C', H', W'), overwritten.
-        **geometry: dH, dW, padH, padW, dilationH, dilationW; what shapes tell is ignored.
+    Offsets (N, 2 * deform_groups * kH * kW, H', W') are in cells. The geometry is dH, dW, padH, padW, dilationH,
+    dilationW; what shapes tell is ignored.
     """
     output.copy_(_convolve(*promote(input, offset, weight), pairs=_pairs(geometry)))
 

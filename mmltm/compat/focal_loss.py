@@ -31,15 +31,10 @@ def _signs_and_weights(logits: Tensor, target: Tensor, weight: Tensor, alpha: fl
 
 def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float,
                                alpha: float) -> None:
-    """Loss of each of C binary decisions a sample.
+    """Loss of each of C binary decisions a sample from logits (n, C), over ``output`` (n, C).
 
-    Args:
-        input (Tensor): (n, C) logits.
-        target (Tensor): (n,) class indices; C is background.
-        weight (Tensor): (C,) factor of a sample by its class, or empty. Background has none: an index error.
-        output (Tensor): (n, C), overwritten.
-        gamma (float): Focusing exponent.
-        alpha (float): Weight of the sample's class; the others get 1 - alpha.
+    Targets (n,) are class indices; C is background. ``weight`` is empty or a factor of a sample by its class, (C,);
+    background has none: an index error. ``alpha`` is the weight of the sample's class, the others get 1 - alpha.
     """
     logits, weight = promote(input, weight)
     signs, weights = _signs_and_weights(logits, target, weight, alpha)

@@ -17,16 +17,11 @@ def _attend(spatial_shapes: Tensor, value: Tensor, sampling_locations: Tensor, a
 
 def ms_deform_attn_forward(value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor,
                            sampling_locations: Tensor, attention_weights: Tensor, im2col_step: int) -> Tensor:
-    """Weighted sums of values sampled at a few places of each feature level; levels follow one another in ``value``.
+    """Weighted sums (N, Q, M * D) of values sampled at a few places of each of L feature levels.
 
-    Args:
-        value (Tensor): (N, S, M, D), the cells of all levels, M heads.
-        value_spatial_shapes (Tensor): (L, 2), height and width of each level.
-        sampling_locations (Tensor): (N, Q, M, L, P, 2), (x, y), 0 to 1 within a level.
-        attention_weights (Tensor): (N, Q, M, L, P).
-
-    Returns:
-        Tensor: (N, Q, M * D), of the type of ``value``.
+    ``value`` (N, S, M, D) has the cells of all levels, one of ``value_spatial_shapes`` (L, 2) after the other, for
+    M heads. ``sampling_locations`` (N, Q, M, L, P, 2) are (x, y), 0 to 1 within a level, and ``attention_weights``
+    (N, Q, M, L, P).
     """
     inputs = promote(value, sampling_locations, attention_weights)
     return _attend(value_spatial_shapes, *inputs).to(value.dtype)

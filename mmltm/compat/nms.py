@@ -31,18 +31,9 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
             method: int, offset: int) -> Tensor:
     """Soft-NMS (Bodla et al., arXiv 1704.04503): overlapping boxes lose score instead of being dropped.
 
-    Args:
-        boxes (Tensor): (N, 4).
-        scores (Tensor): (N,).
-        dets (Tensor): (N, 5). Its first K rows receive the kept boxes with their new scores.
-        iou_threshold (float): Overlap from which methods 0 and 1 act.
-        sigma (float): Width of method 2.
-        min_score (float): Boxes are dropped once their score is lower; the best one never is.
-        method (int): 0: drop; 1: score times 1 - IoU; 2: score times exp(-IoU^2 / sigma).
-        offset (int): See above.
-
-    Returns:
-        Tensor: (K,) indices of the kept boxes, by falling new score.
+    Method 0 drops boxes from the threshold on, 1 multiplies scores by 1 - IoU then, 2 always by exp(-IoU^2 / sigma).
+    Boxes are dropped once their score is below ``min_score``; the best one never is. The first K rows of ``dets``
+    (N, 5) receive the kept boxes with their new scores; returned are their indices (K,), by falling new score.
     """
     decay = (
         lambda iou: iou < iou_threshold,

@@ -32,18 +32,11 @@ def _check_rois(rois: Tensor, aligned: bool) -> None:
 def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor,
                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
                       pool_mode: int, aligned: bool) -> None:
-    """Pool features within boxes to a fixed size.
+    """Pool features (N, C, H, W) within boxes to a fixed size, over ``output`` (K, C, aligned_height, aligned_width).
 
-    Args:
-        input (Tensor): (N, C, H, W) features.
-        rois (Tensor): (K, 5): image index, x1 y1 x2 y2 in pixels of the image.
-        output (Tensor): (K, C, aligned_height, aligned_width), overwritten.
-        argmax_y, argmax_x (Tensor): Unused (max pooling only).
-        aligned_height, aligned_width (int): Bins of a box, vertically and horizontally.
-        spatial_scale (float): Size of the features over that of the image.
-        sampling_ratio (int): Samples of a bin along each axis; 0 for one a feature cell.
-        pool_mode (int): 1, average.
-        aligned (bool): Shift by half a cell, so that cell centres are at integers.
+    ``rois`` (K, 5) are image index and x1 y1 x2 y2 in pixels of the image, ``spatial_scale`` times as large as the
+    features. A bin has ``sampling_ratio`` samples along each axis; 0 for one a feature cell. With ``aligned`` boxes are
+    shifted by half a cell, so that cell centres are at integers.
 
     Raises:
         NotImplementedError: If ``pool_mode`` is 0 (max).
