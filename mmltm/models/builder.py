@@ -25,11 +25,7 @@ def build_model(model: dict, scope: str = 'mmpretrain') -> BaseModel:
 
 
 def vanilla_twin(cfg: Config) -> dict:
-    """The model config without token merging.
-
-    Raises:
-        UserError: The backbone is none of mmltm's.
-    """
+    """The model config without token merging; a UserError if the backbone has none."""
     model = copy.deepcopy(cfg.model)
     backbone = model['backbone']
     if 'ratio' not in backbone and 'merger' not in backbone:
@@ -39,14 +35,9 @@ def vanilla_twin(cfg: Config) -> dict:
 
 
 def build_from(cfg: Config, model: dict | None = None) -> BaseModel:
-    """As :func:`build_model`, with the config's data preprocessor and scope, which stays the default one.
+    """As :func:`build_model`, of a config of mmpretrain or mmdet, whose scope stays the default one.
 
-    Args:
-        cfg (Config): Of mmpretrain or mmdet.
-        model (dict, optional): Config of a model in place of the config's own.
-
-    Raises:
-        UserError: It cannot be built; the message says why.
+    With its data preprocessor, and, if given, ``model`` in place of its own. A UserError says why it cannot be built.
     """
     model = copy.deepcopy(cfg.model if model is None else model)
     model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
@@ -66,11 +57,7 @@ def build_error(what: str, cfg: Config, error: BaseException) -> UserError:
 
 
 def load_model(cfg: Config, checkpoint: str | None = None) -> BaseModel:
-    """As :func:`build_from`, with the weights of a path or URL, on the device that mmengine chooses.
-
-    Raises:
-        UserError: The model cannot be built, or the checkpoint is of another model.
-    """
+    """As :func:`build_from`, with the weights of a path or URL (:func:`check_tested`), on mmengine's device."""
     if checkpoint is not None:
         check_file('checkpoint', checkpoint)
     model = build_from(cfg)

@@ -119,20 +119,11 @@ def state_dict(checkpoint: dict, prefix: str = '') -> dict[str, torch.Tensor]:
 
 def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.Logger,
                  masks_may_miss: bool = True) -> None:
-    """Loads the weights of this very model, as a test needs them, and checks that they are.
+    """Loads what :func:`read_checkpoint` gave for ``path``; a UserError if it is not of this very model.
 
-    Keys that the model does not know are only logged: a larger model's checkpoint may contain all that is needed.
-
-    Args:
-        model (nn.Module): To load into.
-        path (str): Of the checkpoint, for messages.
-        checkpoint (dict): What :func:`read_checkpoint` gives.
-        logger (logging.Logger): For what is not an error.
-        masks_may_miss (bool): Whether it is only logged that all masks, or the class statistics, are missing: a vanilla
-            checkpoint may be tested with token merging off the shelf, whose masks are unlearnt then. Defaults to True.
-
-    Raises:
-        UserError: Other keys are missing, or some differ in shape.
+    Keys that the model does not know are only logged: a larger model's checkpoint may contain all that is needed. With
+    ``masks_may_miss`` so is that all masks, or the class statistics, are missing: a vanilla checkpoint may be tested
+    with token merging off the shelf, whose masks are unlearnt then.
     """
     difference = compare(model, state_dict(checkpoint))
     merging, found = difference.part(merging=True), masks_among(difference.filled)

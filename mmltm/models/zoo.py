@@ -26,11 +26,7 @@ def list_models(pattern: str | None = None) -> list[str]:
 
 
 def family_of(name: str) -> Family:
-    """The family of a model, by its name with or without merging.
-
-    Raises:
-        UserError: There is none of this name; the message suggests similar ones.
-    """
+    """The family of a model, by its name with or without merging. A UserError suggests names like an unknown one."""
     for family in FAMILIES.values():
         if name.removeprefix(PREFIX) in family.architectures:
             return family
@@ -41,11 +37,7 @@ def family_of(name: str) -> Family:
 
 def model_config(name: str, ratio: Ratio | None = None, num_classes: int = 1000,
                  merger: dict | str | None = None) -> dict:
-    """Config of mmpretrain's ``ImageClassifier``; arguments as those of :func:`~mmltm.apis.model.get_model`.
-
-    Raises:
-        UserError: For an unknown name, a merger for a vanilla model, or one that does not say how much it keeps.
-    """
+    """Config of mmpretrain's ``ImageClassifier``; arguments and errors as of :func:`~mmltm.apis.model.get_model`."""
     family = family_of(name)
     arch, head = family.architectures[name.removeprefix(PREFIX)]
     backbone: dict = dict(type=registered_type(family.vanilla), arch=arch)

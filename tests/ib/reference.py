@@ -26,28 +26,36 @@ def literal_posterior(phi: Tensor, q: Tensor, counts: Tensor) -> Tensor:
     return (p / p.sum()).detach()
 
 
-def literal_bound(feature: Tensor, statistics, origin: Tensor | float = 0.0) -> Tensor:
+def origin_of(statistics) -> Tensor | float:
+    """The point from which features are seen: the mean of all samples where they are centred."""
+    if not statistics.center:
+        return 0.0
+    return statistics.counts @ statistics.centroids.flatten(1) / statistics.counts.sum()
+
+
+def literal_bound(feature: Tensor, statistics) -> Tensor:
     """What one sample contributes to IBB, -sum_a phi_a sum_y p(y) log Q(a|y), its posterior p held fixed."""
     taking_part = (statistics.assigned > 0) & (statistics.counts > 0)
     q = statistics.q
-    phi = literal_phi(feature, statistics.centroids, taking_part, statistics.beta, statistics.normalize, origin)
+    phi = literal_phi(feature, statistics.centroids, taking_part, statistics.beta, statistics.normalize,
+                      origin_of(statistics))
     p = literal_posterior(phi, q, statistics.counts)
     tiny = torch.finfo(q.dtype).tiny
     return -sum(phi[a] * p[y] * q[a, y].clamp_min(tiny).log() for a in range(len(phi)) for y in range(len(phi)))
 
 
-def literal_direction(merged: Tensor, statistics, origin: Tensor | float = 0.0) -> Tensor:
+def literal_direction(merged: Tensor, statistics) -> Tensor:
     """V_i = -1 / (2 beta) d IBB_i / d X~_i by automatic differentiation, (M, P, d)."""
     rows = []
     for sample in merged:
         feature = sample.flatten().detach().requires_grad_()
-        gradient, = torch.autograd.grad(literal_bound(feature, statistics, origin), feature)
+        gradient, = torch.autograd.grad(literal_bound(feature, statistics), feature)
         rows.append(gradient.view_as(sample) / (-2 * statistics.beta))
     return torch.stack(rows)
 
 
 def literal_step(before: Tensor, tokens: Tensor, merged: Tensor, statistics, eta: Tensor | float = 1.0,
-                 layer: Tensor | None = None, origin: Tensor | float = 0.0) -> Tensor:
+                 layer: Tensor | None = None) -> Tensor:
     """A_i = A_before + 2 eta beta f(Z_i) V_i^T with f(Z) = Z + Z W, (M, N, P), differentiable in eta and W.
 
     Args:
@@ -57,9 +65,8 @@ def literal_step(before: Tensor, tokens: Tensor, merged: Tensor, statistics, eta
         statistics (ClassStatistics): In float64.
         eta (Tensor or float): The size of the step, or a learnt gain.
         layer (Tensor, optional): (d, d) W. None: zero.
-        origin (Tensor or float): (P d,) from which features are seen, where they are centred.
     """
-    directions = literal_direction(merged, statistics, origin)
+    directions = literal_direction(merged, statistics)
     masks = []
     for i, (z, v) in enumerate(zip(tokens, directions)):
         f = z if layer is None else z + z @ layer

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from mmltm.ib import BatchTargets
 from mmltm.merging import LTM
 from mmltm.merging.ltm import Carry
 from mmltm.merging.step import WindowSteps, project_map
+from tests.ib.reference import literal_direction
 
 CLASSES = 3
 SPACES = [dict(normalize=False, center=False, beta=0.7), dict(normalize=True, center=True, beta=4.0)]
@@ -33,23 +33,6 @@ def merger(source=(4, 4), target=(3, 3), channels=5, spread=1.0, **kwargs):
     return ltm.eval()
 
 
-def literal_direction(stats, merged):
-    """V of one window, (P, d), by autograd: minus the gradient of its bound, its posterior held fixed, over 2 beta."""
-    merged = merged.clone().requires_grad_()
-    centroids, feature = stats.centroids.flatten(1), merged.flatten()
-    if stats.center:
-        origin = (stats.counts @ centroids) / stats.counts.sum()
-        centroids, feature = centroids - origin, feature - origin
-    if stats.normalize:
-        centroids, feature = F.normalize(centroids), feature / feature.norm()
-    phi = (-stats.beta * (feature - centroids).square().sum(1)).softmax(0)
-    posterior = (phi @ stats.q * stats.counts).detach()
-    posterior = posterior / posterior.sum()
-    bound = -(phi @ (stats.q.log() @ posterior))
-    gradient, = torch.autograd.grad(bound, merged)
-    return -gradient / (2 * stats.beta)
-
-
 def literal_mask(ltm, tokens, before=0.):
     """G of one window after its step, and the pre-softmax sum of the steps, (N, P), from its tokens (N, D)."""
     support, scores = ltm.support(ltm.source, ltm.target), ltm.scores(ltm.source, ltm.target).double()
@@ -58,7 +41,7 @@ def literal_mask(ltm, tokens, before=0.):
         weights = support * (scores + steps).exp()
         return weights / weights.sum(0)
 
-    direction = literal_direction(ltm.stats, softmax(before).mT.detach() @ tokens)
+    direction = literal_direction((softmax(before).mT.detach() @ tokens)[None], ltm.stats)[0]
     step = 2 * ltm.stats.beta * (tokens + tokens @ ltm.step_weight) @ direction.mT
     if ltm.step_norm == 'rms':
         step = step - step.mean(0)

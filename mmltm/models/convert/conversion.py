@@ -51,16 +51,10 @@ def detect(names: Collection[str]) -> str:
 
 
 def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conversion:
-    """Bring a state dict under the names of a classifier, or of its backbone if it comes from a detector.
+    """Bring weights of a source (one of :data:`SOURCES`, or 'auto' to tell it by the names) under those of a model.
 
-    Args:
-        state (dict[str, Tensor]): Weights under the source's names. They tell the number of classes.
-        name (str): Model, as :func:`mmltm.list_models` gives it.
-        source (str): One of :data:`SOURCES`, or 'auto' to tell it by the names. Of 'mmdet', detectors, only the
-            backbone is converted, with its norms of all outputs. Defaults to 'auto'.
-
-    Raises:
-        UserError: For an unknown model or source, or a family that the source does not have.
+    The model is a classifier of :func:`mmltm.list_models`, with as many classes as the weights have. Of 'mmdet',
+    detectors, only the backbone is converted, with its norms of all outputs. A UserError says what is not known.
     """
     family = family_of(name)
     source = detect(state) if source == 'auto' else source

@@ -17,17 +17,10 @@ _WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
 
 
 def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a checkpoint, and the entry below which they lie.
+    """The tensors of a checkpoint, without the prefixes of wrappers, and the entry they lie below, '' for a bare one.
 
-    Args:
-        path (str): ``.safetensors``, or what ``torch.save`` writes. Of the latter only tensors are unpickled,
-            so a checkpoint cannot run code.
-
-    Returns:
-        tuple: State dict without the prefixes of wrappers, and the name of its entry, '' for a bare one.
-
-    Raises:
-        UserError: The file does not exist, cannot be read, or holds no tensors.
+    Of ``.safetensors``, or what ``torch.save`` writes, of which only tensors are unpickled, so that it cannot run code.
+    A UserError says what cannot be read.
     """
     check_file('checkpoint', path)
     try:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -26,12 +27,7 @@ class Layout(NamedTuple):
 
     def rename(self, names: Iterable[str]) -> dict[str, str]:
         """The new name of each; one that no rule knows stays as it is."""
-        renamed = {}
-        for name in names:
-            renamed[name] = name
-            for pattern, replacement in self.rules:
-                renamed[name] = re.sub(pattern, replacement, renamed[name])
-        return renamed
+        return {name: reduce(lambda text, rule: re.sub(rule[0], rule[1], text), self.rules, name) for name in names}
 
 
 def shifted(text: str, by: int) -> Callable[[re.Match], str]:
@@ -48,48 +44,33 @@ class Architecture(NamedTuple):
 @dataclass(frozen=True)
 class Family:
     """Backbones that differ by their size alone."""
-    #: In lower case.
-    name: str
-    #: What tables call it.
-    title: str
-    #: Registered class of the vanilla backbone, and that of the backbone with token merging.
-    vanilla: type[nn.Module]
-    merging: type[nn.Module]
-    #: By name of the vanilla classifier.
-    architectures: dict[str, Architecture]
-    #: Registered type of the head.
-    head: str
+    name: str  # in lower case
+    vanilla: type[nn.Module]  # registered class of the vanilla backbone
+    merging: type[nn.Module]  # that of the backbone with token merging
+    architectures: dict[str, Architecture]  # by name of the vanilla classifier
+    head: str  # registered type of the head
     #: For ``apply_ltm``: takes a vanilla backbone; returns arguments of ``merging`` that have shaped more than the
     #: layers, which change over as they are.
     arguments: Callable[[Any], dict]
     #: How other projects lay out its weights, by their names, as ``timm``, perhaps by the names in a state dict.
     layouts: Mapping[str, Layout | Callable[[Collection[str]], Layout]] = field(default_factory=dict)
-    #: What older checkpoints of mmpretrain and mmdet need.
-    openmmlab: Layout = Layout()
-    #: Regular expression for entries of other projects' state dicts that the model computes for itself.
-    constants: str | None = None
-    #: Config of the neck.
-    neck: dict | None = None
-    #: Config of the data preprocessor that the published weights were trained with.
-    preprocessor: Mapping = field(default_factory=lambda: IMAGENET)
+    openmmlab: Layout = Layout()  # what older checkpoints of mmpretrain and mmdet need
+    constants: str | None = None  # matches entries of other state dicts that the model computes for itself
+    neck: dict | None = None  # its config
+    preprocessor: Mapping = field(default_factory=lambda: IMAGENET)  # config, as the published weights want it
 
 
 #: All families by name.
 FAMILIES: dict[str, Family] = {}
 
 
-def register_family(family: Family) -> Family:
-    """Make a family known to ``list_models``, ``get_model``, ``apply_ltm`` and ``convert``.
-
-    Raises:
-        UserError: Its name or that of an architecture is taken.
-    """
+def register_family(family: Family) -> None:
+    """Make a family known to ``list_models``, ``get_model``, ``apply_ltm`` and ``convert``, unless a name is taken."""
     taken = {*FAMILIES, *(name for known in FAMILIES.values() for name in known.architectures)}
     for name in (family.name, *family.architectures):
         if name in taken:
             raise UserError(f'there is a family or an architecture {name!r} already: choose another name')
     FAMILIES[family.name] = family
-    return family
 
 
 def registered_type(kind: type) -> str:

@@ -54,7 +54,6 @@ def _arguments(backbone: EfficientViT) -> dict:
 
 register_family(Family(
     name='efficientvit',
-    title='EfficientViT',
     vanilla=EfficientViT,
     merging=LTMEfficientViT,
     architectures=dict(

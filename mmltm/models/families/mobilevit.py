@@ -47,7 +47,6 @@ def _arguments(backbone: MobileViT) -> dict:
 
 register_family(Family(
     name='mobilevit',
-    title='MobileViT',
     vanilla=MobileViT,
     merging=LTMMobileViT,
     architectures=dict(

@@ -59,7 +59,6 @@ def _arguments(backbone: SwinTransformer) -> dict:
 
 register_family(Family(
     name='swin',
-    title='Swin',
     vanilla=SwinTransformer,
     merging=LTMSwin,
     architectures=dict(

@@ -50,7 +50,6 @@ def _arguments(backbone: VisionTransformer) -> dict:
 
 register_family(Family(
     name='vit',
-    title='ViT',
     vanilla=VisionTransformer,
     merging=LTMVisionTransformer,
     architectures=dict(
