@@ -1,5 +1,8 @@
 """Multiply-accumulates and parameters of models, block by block or beside their vanilla twins, without a data set."""
 
+import copy
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -7,16 +10,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
+from benchmark import Crop
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mmltm.apis.benchmarking import SCOPES, Variant, beside_vanilla, build_variant, parameters, scope_macs, variants
+from mmltm.apis.benchmarking import (
+    SCOPES,
+    Variant,
+    beside_vanilla,
+    build_variant,
+    merger_of,
+    parameters,
+    scope_macs,
+    variants,
+)
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
 from mmltm.apis.results import ResultFile, config_name
 from mmltm.errors import run
+from mmltm.merging.trace import mergers_of
+from mmltm.models.builder import vanilla_twin
+
+ROOT = Path(__file__).resolve().parents[2]
 
 EXAMPLES = """examples:
   python tools/analysis_tools/get_flops.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344
@@ -24,6 +41,8 @@ EXAMPLES = """examples:
   # several models or ratios, or into a file: one line each, beside the vanilla twin
   python tools/analysis_tools/get_flops.py configs/imagenet/ltm_*_300e_in1k.py --out results/macs_classifiers.json
   python tools/analysis_tools/get_flops.py configs/imagenet/ltm_vit_b_300e_in1k.py --ratio 0.95 0.7 0.4
+  # the mask module as the paper has it, beside the paper's numbers
+  python tools/analysis_tools/get_flops.py configs/paper/*.py
 
 One multiplication and one addition are one multiply-accumulate (MAC); many papers say FLOPs for it. Convolutions and
 matrix products count, those of attention included; element-wise work, normalisation and pooling do not. A two-stage
@@ -125,12 +144,67 @@ def show_summary(rows, console):
     console.print(table)
 
 
+def paper_macs(cfg):
+    """What a config of the paper's costs, and its parts: the network at the merged tokens, merging, making of masks.
+
+    Merging is the product G^T Z, N P D; making is counted as the paper does, 6 C D P + 3 C + N D^2. The network is that
+    with tokens cut off in place of merged, so our way back is not in it.
+    """
+    shape, own = cfg.paper.shape, merger_of(cfg)
+    classes = own.pop('num_classes')
+
+    def build(**merger):
+        model = copy.deepcopy(cfg.model)
+        model.backbone.pop('ratio', None)
+        model.backbone.merger = {**own, **merger}
+        return build_variant(cfg, Variant('', None, model))
+
+    model, sizes = build(type=Crop), {}
+    merging = mergers_of(model.backbone)
+    for name, merger in merging.items():
+        merger.register_forward_hook(lambda module, args, output, name=name: sizes.update(
+            {name: (math.prod(output[0].grid), math.prod(output[0].merged_grid))}))
+    network = scope_macs(model, 'network', shape)['']
+    merged = sum(n * p * merging[name].embed_dims for name, (n, p) in sizes.items())
+    made = sum(6 * classes * merger.embed_dims * math.prod(merger.target) + 3 * classes
+               + sizes[name][0] * merger.embed_dims**2 / merger.groups for name, merger in merging.items())
+    vanilla = build_variant(cfg, Variant('', None, vanilla_twin(cfg)))
+    return dict(vanilla=scope_macs(vanilla, 'network', shape)[''] / 1e9, network=network / 1e9, merging=merged / 1e9,
+                making=made / 1e9, parameters=parameters(build(num_classes=2)))
+
+
+def show_paper(configs, console):
+    """Configs of the paper's models beside its numbers."""
+    entries = json.loads((ROOT / 'results/paper.json').read_text())['entries']
+    table = Table(title="multiply-accumulates (MACs) of one image, in 10^9, and the paper's", title_justify='left')
+    table.add_column('model')
+    for column in ('pixels', 'parameters, M', "paper's", 'vanilla', 'network', 'merging', 'making', 'quotient, network',
+                   'with merging', "paper's"):
+        table.add_column(column, justify='right')
+    for name, cfg in configs.items():
+        costs, ratio = paper_macs(cfg), merger_of(cfg)['ratio']
+        known = {key: value for entry in entries for key, value in entry.items()
+                 if (entry['model'], entry['pixels'], entry['ratio']) == (cfg.paper.model, cfg.paper.shape[0], ratio)}
+        quotient = known.get('macs_ratio')
+        if quotient is None and 'vanilla_gmacs' in known:
+            quotient = known['gmacs'] / known['vanilla_gmacs']
+        table.add_row(
+            cfg.paper.model, '{} x {}'.format(*cfg.paper.shape), f"{costs['parameters']:.2f}",
+            f"{known.get('parameters_m', '')}", *(f'{costs[key]:.3f}' for key in ('vanilla', 'network', 'merging', 'making')),
+            f"{costs['network'] / costs['vanilla']:.3f}",
+            f"{(costs['network'] + costs['merging']) / costs['vanilla']:.3f}", '' if quotient is None else f'{quotient:.3f}')
+    console.print(table)
+
+
 def main():
     args = parse_args()
     console = Console(width=150)
     configs = {name: load_config(name, args.cfg_options) for name in args.configs}
     for cfg in configs.values():
         check_ratio(cfg)
+    if all('paper' in cfg for cfg in configs.values()) and not (args.ratio or args.out or args.shape):
+        show_paper(configs, console)
+        return
     if len(configs) == 1 and not args.ratio and not args.out:
         for scope in args.scope:
             show_blocks(*next(iter(configs.items())), scope, args, console)
