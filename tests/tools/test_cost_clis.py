@@ -101,3 +101,15 @@ def test_vanilla_config(call, config, tmp_path):
         call('benchmark', config, *QUICK)
     (row, ) = call('get_flops', config, '--shape', '64')['rows']
     assert row['merger'] is None and row['gmacs'] > 0
+
+
+def test_beside_the_papers_numbers(root, monkeypatch, capsys):
+    name = 'ltm_efficientvit_b1_paper_300e_in1k.py'
+    monkeypatch.setattr(sys, 'argv', ['get_flops.py', str(root / 'configs/paper' / name)])
+    monkeypatch.setenv('COLUMNS', '200')
+    runpy.run_path(str(root / 'tools/analysis_tools/get_flops.py'), run_name='__main__')
+    (row, ) = (line for line in capsys.readouterr().out.splitlines() if 'EfficientViT-B1' in line)
+    cells = [cell.strip() for cell in row.strip('│').split('│')]
+    parameters, papers_parameters, *_, quotient, papers_quotient = map(float, cells[2:])
+    assert parameters == pytest.approx(papers_parameters, rel=0.03)
+    assert quotient == pytest.approx(papers_quotient, rel=0.03)

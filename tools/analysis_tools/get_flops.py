@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import runpy
 import sys
 from pathlib import Path
 
@@ -10,7 +11,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
-from benchmark import Crop
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -159,7 +159,7 @@ def paper_macs(cfg):
         model.backbone.merger = {**own, **merger}
         return build_variant(cfg, Variant('', None, model))
 
-    model, sizes = build(type=Crop), {}
+    model, sizes = build(type=runpy.run_path(str(Path(__file__).with_name('benchmark.py')))['Crop']), {}
     merging = mergers_of(model.backbone)
     for name, merger in merging.items():
         merger.register_forward_hook(lambda module, args, output, name=name: sizes.update(
@@ -181,7 +181,7 @@ def show_paper(configs, console):
     for column in ('pixels', 'parameters, M', "paper's", 'vanilla', 'network', 'merging', 'making', 'quotient, network',
                    'with merging', "paper's"):
         table.add_column(column, justify='right')
-    for name, cfg in configs.items():
+    for cfg in configs.values():
         costs, ratio = paper_macs(cfg), merger_of(cfg)['ratio']
         known = {key: value for entry in entries for key, value in entry.items()
                  if (entry['model'], entry['pixels'], entry['ratio']) == (cfg.paper.model, cfg.paper.shape[0], ratio)}
@@ -190,9 +190,11 @@ def show_paper(configs, console):
             quotient = known['gmacs'] / known['vanilla_gmacs']
         table.add_row(
             cfg.paper.model, '{} x {}'.format(*cfg.paper.shape), f"{costs['parameters']:.2f}",
-            f"{known.get('parameters_m', '')}", *(f'{costs[key]:.3f}' for key in ('vanilla', 'network', 'merging', 'making')),
+            str(known.get('parameters_m', '')),
+            *(f'{costs[key]:.3f}' for key in ('vanilla', 'network', 'merging', 'making')),
             f"{costs['network'] / costs['vanilla']:.3f}",
-            f"{(costs['network'] + costs['merging']) / costs['vanilla']:.3f}", '' if quotient is None else f'{quotient:.3f}')
+            f"{(costs['network'] + costs['merging']) / costs['vanilla']:.3f}",
+            '' if quotient is None else f'{quotient:.3f}')
     console.print(table)
 
 

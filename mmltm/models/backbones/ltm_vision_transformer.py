@@ -93,7 +93,7 @@ class LTMVisionTransformer(StartsPretrained, VisionTransformer):
         self.restore = 'none' if self.out_type == 'cls_token' else restore
 
         host = Host([depth - 1], [self.embed_dims], sequences='tokens' if self.cls_token is None else 'class_token',
-                    strides=[self.patch_embed.projection.stride[0]])
+                    strides=[self.img_size[0] // self.patch_resolution[0]])
         config = merger_config(merger, ratio, preset, pretrained)
         if config is not None and has_block_ratios(config):
             config = _with_block_ratios({'img_size': self.img_size, **config}, depth, host)

@@ -1,6 +1,6 @@
 """EfficientViT-B1 with the mask module as the LTM paper has it, ImageNet-1k at 224 pixels, 300 epochs.
 
-    bash tools/dist_train.sh configs/paper/paper_ltm_efficientvit_b1_300e_in1k.py 8 [--data-root DIR] [--amp]
+    bash tools/dist_train.sh configs/paper/ltm_efficientvit_b1_paper_300e_in1k.py 8 [--data-root DIR] [--amp]
 
 All else as in the config that it builds on. What of the paper cannot be literal: docs/departures.md.
 """

@@ -1,6 +1,6 @@
 """SSDLite, EfficientViT-B1 with the mask module as the LTM paper has it, COCO at 320 x 320 pixels, 200 epochs.
 
-    bash tools/dist_train.sh configs/paper/paper_ssdlite_ltm_effvit_b1_200e.py 8
+    bash tools/dist_train.sh configs/paper/ssdlite_ltm_effvit_b1_paper_200e.py 8
 
 All else as in the config that it builds on. What of the paper cannot be literal: docs/departures.md.
 """
