@@ -174,7 +174,7 @@ def test_every_mismatch_is_reported():
 
 
 @pytest.mark.parametrize('name, source, message', [
-    ('vit_t', 'mit', "ViT from 'mit', only from timm, mmpretrain, mmdet"), ('vit_x', 'timm', 'did you mean'),
+    ('vit_t', 'mit', "vit from 'mit', only from timm, mmpretrain, mmdet"), ('vit_x', 'timm', 'did you mean'),
     ('efficientvit_b0', 'x', "'x', only from timm, mit")])
 def test_what_cannot_be_converted(name, source, message):
     with pytest.raises(UserError, match=message):

@@ -103,7 +103,7 @@ def _renamed(state: dict[str, Tensor], family: Family,
     """The state dict, perhaps below 'backbone.', the new name of each key but constants, and the source's layout."""
     layouts = {**family.layouts, 'mmpretrain': family.openmmlab, 'mmdet': family.openmmlab}
     if source not in layouts:
-        raise UserError(f'no conversion of {family.title} from {source!r}, only from {", ".join(layouts)}')
+        raise UserError(f'no conversion of {family.name} from {source!r}, only from {", ".join(layouts)}')
     if source in ('mmpretrain', 'mmdet') and not any(key.startswith('backbone.') for key in state):
         state = {f'backbone.{key}': value for key, value in state.items()}
     found = layouts[source]
