@@ -60,13 +60,12 @@ def variants(cfg: Config, mergers: Mapping[str, dict] | None = None, ratio: floa
 
 def beside_vanilla(rows: Iterable[dict]) -> list[tuple[dict, dict | None]]:
     """Every row of results but the vanilla ones, with that of its vanilla twin, None where there is none."""
-    def place(row):
-        return [row['config'], row['scope'], row['shape'], row.get('batch_size')]
+    def place(row: dict) -> tuple:
+        return row['config'], row['scope'], *row['shape'], row.get('batch_size')
 
     rows = list(rows)
-    twins = [row for row in rows if row['merger'] == VANILLA]
-    return [(row, next((twin for twin in twins if place(twin) == place(row)), None))
-            for row in rows if row['merger'] != VANILLA]
+    twins = {place(row): row for row in rows if row['merger'] == VANILLA}
+    return [(row, twins.get(place(row))) for row in rows if row['merger'] != VANILLA]
 
 
 def build_variant(cfg: Config, variant: Variant) -> BaseModel:

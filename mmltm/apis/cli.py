@@ -39,8 +39,7 @@ def make_parser(description: str, epilog: str) -> argparse.ArgumentParser:
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that training and testing share."""
-    parser.add_argument(
-        '--work-dir', metavar='DIR', help='where logs and results go; default: work_dirs/<config>')
+    parser.add_argument('--work-dir', metavar='DIR', help='where logs and results go; default: work_dirs/<config>')
     parser.add_argument(
         '--data-root', metavar='DIR',
         help='folder that every dataset and evaluator of the config shall read from, in the layout of the '
@@ -49,8 +48,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
         help='override settings of the config, e.g. train_cfg.max_epochs=1 model.backbone.ratio=0.8; '
         'lists as key="[a,b]", tuples as key="(a,b)", without white space')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 

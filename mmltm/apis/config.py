@@ -20,15 +20,10 @@ SCOPES = ('mmdet', 'mmpretrain')
 
 def load_config(name: str, options: dict | None = None, data_root: str | None = None, work_dir: str | None = None,
                 launcher: str = 'none', needs: Sequence[str] = ()) -> Config:
-    """Reads a config and applies the options of the command line, ``--cfg-options`` first.
+    """Reads a config and applies the options of the command line, ``--cfg-options`` (``options``) first.
 
-    Args:
-        name (str): Path of a config, or ``mmdet::...`` / ``mmpretrain::...`` for one of theirs.
-        options (dict, optional): ``--cfg-options``.
-        data_root (str, optional): ``--data-root``.
-        work_dir (str, optional): Defaults to the config's own, then to ``work_dirs/<name>``.
-        launcher (str): Job launcher. Defaults to 'none'.
-        needs (Sequence[str]): Settings that the caller cannot do without. Defaults to none.
+    ``name`` is a path, or ``mmdet::...`` / ``mmpretrain::...`` for one of theirs. ``work_dir`` is by default the
+    config's own, else ``work_dirs/<name>``; ``needs`` are settings that the caller cannot do without.
 
     Raises:
         UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, or lacks what is

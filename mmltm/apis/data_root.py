@@ -42,11 +42,9 @@ def data_roots(cfg: Config) -> set[str]:
 def relocate(cfg: Config, new_root: str, old_roots: set[str]) -> None:
     """Points all datasets and evaluators of ``cfg`` at ``new_root``, in place.
 
-    A dataset's ``data_root`` becomes ``new_root``, and every path below one of ``old_roots`` (such as the
-    ``ann_file`` of an evaluator) the same path below ``new_root``. Other paths stay.
-
-    Raises:
-        UserError: A dataset has no ``data_root``, so nothing tells which part of its paths to replace.
+    A dataset's ``data_root`` becomes ``new_root``, and every path below one of ``old_roots`` (such as the ``ann_file``
+    of an evaluator) the same path below ``new_root``. Other paths stay. A dataset without ``data_root`` is an error:
+    nothing tells which part of its paths to replace.
     """
     new_root = osp.expanduser(new_root)
     if not is_abs(new_root):  # relative paths in a dataset would be joined to data_root once more

@@ -12,18 +12,16 @@ import torch
 from mmdet.apis import DetInferencer
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 from mmpretrain.apis import ImageClassificationInferencer
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
-from mmltm.apis.data_root import leaf_datasets
 from mmltm.errors import UserError, summary
 from mmltm.models.builder import build_from
-from mmltm.models.checkpoints import check_file, check_tested, read_checkpoint
+from mmltm.models.checkpoints import check_tested, read_checkpoint
 
 
 class _ReadyDetInferencer(DetInferencer):
@@ -84,9 +82,8 @@ class ClassificationPredictor:
 def build_predictor(cfg: Config, path: str, device: str) -> DetectionPredictor | ClassificationPredictor:
     """The model of a config with the weights of a checkpoint on a device; images are prepared as for the config's test.
 
-    Raises:
-        UserError: The device is not there, the model cannot be built or is neither detector nor classifier, or the
-            checkpoint is of another model.
+    It is an error if the device is not there, the model cannot be built or is neither detector nor classifier, or the
+    checkpoint is of another model.
     """
     try:
         torch.empty(0, device=device)
@@ -104,14 +101,3 @@ def build_predictor(cfg: Config, path: str, device: str) -> DetectionPredictor |
         meta = DATASETS.build(dict(copy.deepcopy(cfg.test_dataloader.dataset), lazy_init=True)).metainfo
     kind = DetectionPredictor if isinstance(model, BaseDetector) else ClassificationPredictor
     return kind(model.to(device), cfg, meta)
-
-
-def load_image(cfg: Config, path: str) -> dict:
-    """A batch of one image, as the config's test pipeline prepares it; errors if either is missing."""
-    check_file('image', path)
-    init_default_scope(cfg.default_scope)
-    pipeline = next((dataset.pipeline for _, dataset in leaf_datasets(cfg, ['test']) if 'pipeline' in dataset), None)
-    if pipeline is None:
-        raise UserError(f'config {cfg.filename} has no test_dataloader with a pipeline, which says how to '
-                        'prepare images')
-    return pseudo_collate([Compose(pipeline)(dict(img_path=str(path), img_id=0))])

@@ -59,11 +59,7 @@ def check_amp(cfg: Config) -> None:
 
 
 def check_statistics(runner: Runner) -> None:
-    """Checks that the class statistics of masks, if they keep any, will be filled.
-
-    Raises:
-        UserError: They would not be: the run has no IBStatisticsHook.
-    """
+    """Checks that the class statistics of masks, if they keep any, will be filled: by an IBStatisticsHook."""
     layers = [name for name, module in unwrapped_model(runner).named_modules()
               if isinstance(module, LTM) and module.stats is not None]
     if layers and not any(isinstance(hook, IBStatisticsHook) for hook in runner.hooks):

@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -40,11 +39,10 @@ def network_call(model: nn.Module, inputs: Tensor, predict: bool = False) -> Cal
 
 
 def count_macs(model: nn.Module, call: Callable[[], object]) -> dict[str, float]:
-    """Multiply-accumulates of each module during ``call``, products of attention included.
+    """Multiply-accumulates during ``call`` by the dotted name of each module, '' for all of ``model``.
 
-    Returns:
-        dict: From the dotted name of each module ('' for all of ``model``) to its count. Convolutions and matrix
-        products count; element-wise work, normalisation and pooling do not, as in the papers' tables.
+    Convolutions and matrix products count, those of attention included; element-wise work, normalisation and pooling do
+    not, as in the papers' tables.
     """
     with torch.no_grad():
         call()  # makes constant masks, whose making is not part of a forward pass
@@ -69,7 +67,7 @@ class Timing(NamedTuple):
 
     @property
     def median(self) -> float:
-        return statistics.median(self.seconds)
+        return float(np.median(self.seconds))
 
     @property
     def quartiles(self) -> tuple[float, float]:

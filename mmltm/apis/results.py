@@ -103,15 +103,8 @@ class ResultFile:
     :func:`env_info` gives it, without date and revision, and what the tool adds; ``runs``, one dict a run with
     ``command``, ``date``, ``revision`` and ``dirty``; and ``rows``.
 
-    Args:
-        path (str or Path, optional): None keeps the rows in memory alone.
-        kind (str): What the rows are.
-        key (Sequence[str]): Fields that tell rows apart.
-        device (torch.device): Where models run.
-        more (dict): Further settings that all rows of the file share.
-
-    Raises:
-        UserError: The file exists and is of another kind, or of another setting.
+    Without a ``path`` rows are in memory alone. ``key`` are the fields that tell rows apart, ``device`` is where models
+    run, and ``more`` are further settings that all rows share. A file of another kind or setting is an error.
     """
 
     def __init__(self, path: str | Path | None, kind: str, key: Sequence[str], device: torch.device,

@@ -9,31 +9,15 @@ from functools import partial
 
 import torchvision
 
+from mmltm.compat import deform_conv, focal_loss, ms_deform_attn, nms, roi_align
 from mmltm.compat.common import unsupported
-from mmltm.compat.deform_conv import (
-    deform_conv_backward_input,
-    deform_conv_backward_parameters,
-    deform_conv_forward,
-    modulated_deform_conv_backward,
-    modulated_deform_conv_forward,
-)
-from mmltm.compat.focal_loss import (
-    sigmoid_focal_loss_backward,
-    sigmoid_focal_loss_forward,
-    softmax_focal_loss_backward,
-    softmax_focal_loss_forward,
-)
-from mmltm.compat.ms_deform_attn import ms_deform_attn_backward, ms_deform_attn_forward
-from mmltm.compat.nms import nms, nms_match, softnms
-from mmltm.compat.roi_align import roi_align_backward, roi_align_forward
 
-__all__ = [
-    'deform_conv_backward_input', 'deform_conv_backward_parameters', 'deform_conv_forward',
-    'get_compiler_version', 'get_compiling_cuda_version', 'modulated_deform_conv_backward',
-    'modulated_deform_conv_forward', 'ms_deform_attn_backward', 'ms_deform_attn_forward', 'nms', 'nms_match',
-    'roi_align_backward', 'roi_align_forward', 'sigmoid_focal_loss_backward', 'sigmoid_focal_loss_forward',
-    'softmax_focal_loss_backward', 'softmax_focal_loss_forward', 'softnms',
-]
+# Every public function of these modules is an operator.
+_OPERATORS = {name: value for module in (deform_conv, focal_loss, ms_deform_attn, nms, roi_align)
+              for name, value in vars(module).items()
+              if getattr(value, '__module__', None) == module.__name__ and not name.startswith('_')}
+globals().update(_OPERATORS)
+__all__ = ['get_compiler_version', 'get_compiling_cuda_version', *_OPERATORS]
 
 
 def get_compiler_version() -> str:

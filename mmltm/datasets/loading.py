@@ -40,8 +40,8 @@ class LoadImageOrSkip(LoadImageFromFile):
                 self._named.add(path)
                 # mmengine passes on only errors from ranks other than the first.
                 level = logging.WARNING if is_main_process() else logging.ERROR
-                print_log(f'Skipped image {path}, which cannot be loaded ({reason}); another takes its '
-                          'place.', logger='current', level=level)
+                print_log(f'Skipped image {path}, which cannot be loaded ({reason}); another takes its place.',
+                          logger='current', level=level)
         return loaded
 
 

@@ -87,12 +87,9 @@ class IBMetric(BaseMetric):
         self._seen = self._size = 0
 
     def first_pass(self, model: BaseModel, dataloader: DataLoader, fp16: bool = False) -> None:
-        """Compute the centroids, and begin to watch the model for the second pass. Collective.
+        """Compute the centroids, and begin to watch the model, not wrapped, for the second pass. Collective.
 
-        Args:
-            model (BaseModel): Not wrapped. Left in evaluation mode.
-            dataloader (DataLoader): What will be evaluated.
-            fp16 (bool): Run the model under autocast. Defaults to False.
+        The model is left in evaluation mode; ``fp16`` runs it under autocast.
         """
         _first_passes([self], model, dataloader, fp16)
 
@@ -113,8 +110,12 @@ class IBMetric(BaseMetric):
         modules = find_layers(model, self.pattern)
         self._handles = [model.register_forward_pre_hook(before, with_kwargs=True)]
         mergers = {name for name, module in modules.items() if isinstance(module, Merger)}
-        self._trace = MergeTrace(
-            model, lambda call: self._take_merge(call) if call.name in mergers else None, track=True)
+
+        def take_merge(call: MergeCall) -> None:
+            if call.name in mergers:
+                self._take(call.name, lambda batch: merger_tokens(call, batch, self.window, self.restored))
+
+        self._trace = MergeTrace(model, take_merge, track=True)
         self._trace.start()
         for name in modules.keys() - mergers:
             self._handles.append(modules[name].register_forward_hook(partial(self._take_block, name), with_kwargs=True))
@@ -160,9 +161,6 @@ class IBMetric(BaseMetric):
         batch = torch.arange(self._seen, self._seen + len(self._targets))
         self._targets[batch * get_world_size() + get_rank() >= self._size] = 0
         self._seen += len(self._targets)
-
-    def _take_merge(self, call: MergeCall) -> None:
-        self._take(call.name, lambda batch: merger_tokens(call, batch, self.window, self.restored))
 
     def _take_block(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         self._take(name, lambda batch: (block_tokens(kwargs, output, batch, self.window), ) * 2)

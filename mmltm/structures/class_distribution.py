@@ -15,10 +15,8 @@ def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tenso
 
     Of mmpretrain's samples: ``gt_score`` where there is one (Mixup and CutMix write it), else ``gt_label``, one or
     several. Of mmdet's: the categories of ``gt_instances`` by area, of masks if there are any, else of boxes; crowds
-    are not among these. All samples are of one kind.
-
-    Raises:
-        UserError: No annotation of these kinds, or one that does not fit the number of classes.
+    are not among these. All samples are of one kind. It is an error if there is no annotation of these kinds, or one
+    that does not fit the number of classes.
     """
     if not data_samples:
         raise UserError('a batch without data samples: the classes of the images are needed')
@@ -57,9 +55,8 @@ def _samples_of(labels: list[Tensor]) -> Tensor:
 def object_boxes(data_samples: Sequence) -> tuple[Tensor, Tensor, Tensor] | None:
     """Where the objects of mmdet's samples are; None for samples without boxes (mmpretrain's).
 
-    Returns:
-        tuple[Tensor, Tensor, Tensor]: (m, 4) corners x0, y0, x1, y1 as fractions of the network's input, padding
-        included; (m,) labels; (m,) indices of the images. On the CPU.
+    (m, 4) corners x0, y0, x1, y1 as fractions of the network's input, padding included; (m,) labels; (m,) indices of
+    the images; all on the CPU.
     """
     if not data_samples or 'gt_instances' not in data_samples[0]:
         return None

@@ -18,13 +18,10 @@ CHUNK = 2**24
 
 
 class Composition:
-    """What consecutive merges of one forward pass do together.
+    """What consecutive merges of one forward pass of B images (``batch``) do together.
 
-    Args:
-        operators (Sequence): In the order of the blocks. Each has ``grid``, ``merged_grid`` and ``merge``, which
-            takes (B, C, H, W) to (B, C, H', W'), channel by channel.
-        batch (int): B, the images that the operators were made for.
-        device (torch.device or str): Where they compute. Defaults to 'cpu'.
+    The operators are in the order of the blocks, and compute on ``device``. Each has ``grid``, ``merged_grid`` and
+    ``merge``, which takes (B, C, H, W) to (B, C, H', W'), channel by channel.
     """
 
     def __init__(self, operators: Sequence[Any], batch: int = 1, device='cpu') -> None:

@@ -1,10 +1,8 @@
 """What figures of mmltm have in common: no pyplot, hence no global state and no display."""
 
 import matplotlib
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmengine.visualization.utils import img_from_canvas
 
 
 def new_figure(width: float, height: float, dpi: int = 100) -> Figure:
@@ -12,12 +10,6 @@ def new_figure(width: float, height: float, dpi: int = 100) -> Figure:
     figure = Figure(figsize=(width, height), dpi=dpi, layout='constrained')
     FigureCanvasAgg(figure)
     return figure
-
-
-def to_image(figure: Figure) -> np.ndarray:
-    """The figure as RGB pixels, (H, W, 3), uint8."""
-    figure.canvas.draw()
-    return img_from_canvas(figure.canvas)
 
 
 def depth_colors(count: int) -> list[tuple]:

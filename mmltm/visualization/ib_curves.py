@@ -25,11 +25,8 @@ def position(name: str) -> Position:
 def plot_over_layers(axes: Axes, curves: dict[str, dict[Position, float]], key: str, styles: Sequence[dict]) -> None:
     """One line a model over all layers that any of them has, in the order of the network.
 
-    Args:
-        axes (Axes): To draw on.
-        curves (dict): Label of each line, and its value by the position of the layer.
-        key (str): The quantity, of :data:`TITLES`.
-        styles (Sequence[dict]): Arguments of matplotlib's ``plot`` for each line.
+    ``curves`` are values by the position of the layer, by the label of the line; ``key`` is the quantity, of
+    :data:`TITLES`, and ``styles`` are arguments of matplotlib's ``plot`` for each line.
     """
     layers = sorted(set().union(*curves.values()))
     for (label, values), style in zip(curves.items(), styles):

@@ -21,17 +21,10 @@ SCALE = 2.0**-40
 
 
 class ProbedMerge:
-    """What a reduction did to the tokens of a batch, as a linear operator.
+    """What ``reduce``, from N patch tokens of a sequence to P merged ones, did to ``tokens``, as a linear operator.
 
-    Args:
-        reduce (callable): Patch tokens, (B, N, C), to merged ones, (B, P, C).
-        tokens (Tensor): (B A, N, C), what was reduced.
-        grid (tuple): That the N tokens lie on.
-        merged_grid (tuple, optional): That the P tokens lie on. Defaults to a row of them.
-        groups (int): A, the sequences of an image, the first of which is looked at. Defaults to 1.
-
-    Attributes:
-        merged (Tensor): (B, P, C), what was left of the first sequences.
+    The tokens, (B A, N, C), are A sequences (``groups``) of every image, the first of which is looked at; ``merged``,
+    (B, P, C), is what was left of these. N tokens lie on ``grid``, P on ``merged_grid``, by default a row.
     """
 
     def __init__(self, reduce: Callable[[Tensor], Tensor], tokens: Tensor, grid: Grid,

@@ -17,17 +17,10 @@ from .probing import probe_detour, probe_sequence
 
 
 class RecordedMerge(NamedTuple):
-    """What one block merged; of several sequences of an image without a grid (MobileViT), about the first of them.
-
-    Attributes:
-        name (str): Of the merger, without ``backbone.``.
-        composition (Composition): From the full grid of the stage to what the block leaves of it.
-        similarity (Tensor): (B, P), cosine of each merged token and the mean of the image's tokens that enter the
-            merger.
-    """
-    name: str
-    composition: Composition
-    similarity: Tensor
+    """What one block merged; of several sequences of an image without a grid (MobileViT), about the first of them."""
+    name: str  # of the merger, without 'backbone.'
+    composition: Composition  # from the full grid of the stage to what the block leaves of it
+    similarity: Tensor  # (B, P), cosine of each merged token and the mean of the image's tokens that enter the merger
 
     def representative(self, image: int = 0) -> int:
         """The token whose feature is nearest, by angle, to the mean of the image's tokens, which a classifier pools.

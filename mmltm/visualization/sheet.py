@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.figure import SubFigure
+from mmengine.visualization.utils import img_from_canvas
+from torch import Tensor
 
 from mmltm.merging.grids import Grid
 
-from .figures import new_figure, to_image
+from .figures import new_figure
 from .recorder import RecordedMerge
 
 COLORS = matplotlib.colormaps['inferno']
@@ -45,17 +47,22 @@ class Sheet(NamedTuple):
     views: Sequence[View]
 
 
+def to_picture(inputs: Tensor, size: Grid) -> np.ndarray:
+    """What a pipeline has packed, (3, H, W) in BGR and [0, 255], as RGB pixels, (height, width, 3), uint8.
+
+    It is padded at the right and below to ``size``, height and width of the model's input.
+    """
+    image = inputs.detach().cpu().clamp(0, 255).byte().flip(0).permute(1, 2, 0).numpy()
+    padding = [(0, max(0, wanted - side)) for wanted, side in zip(size, image.shape)]
+    return np.pad(image, [*padding, (0, 0)])
+
+
 def view(merge: RecordedMerge, image: int = 0, token: int | None = None, point: tuple[float, float] | None = None,
          groups: bool = False) -> View:
-    """What to show of a recorded merge.
+    """What to show of a recorded merge: weights of a target token for an image of the batch, and groups if asked for.
 
-    Args:
-        merge (RecordedMerge): Of one block.
-        image (int): Index in the batch. Defaults to 0.
-        token (int, optional): The target token. Defaults to the one that takes most of ``point``.
-        point (tuple, optional): x and y, as shares in [0, 1) of the image's width and height. Defaults to the most
-            representative token, see :meth:`RecordedMerge.representative`.
-        groups (bool): Find groups, too. Defaults to False.
+    The target is ``token``, else the one that takes most of ``point``, x and y as shares in [0, 1) of the image's width
+    and height, else the most representative one, see :meth:`RecordedMerge.representative`.
     """
     composition = merge.composition
     if token is None and point is not None:
@@ -84,7 +91,8 @@ def draw_sheets(sheets: Sequence[Sheet]) -> np.ndarray:
     parts = figure.subfigures(*((1, len(sheets)) if single else (len(sheets), 1)), squeeze=False)
     for part, sheet in zip(parts.flat, sheets):
         _draw_sheet(part, sheet, panels, columns, sideways=single)
-    return to_image(figure)
+    figure.canvas.draw()
+    return img_from_canvas(figure.canvas)
 
 
 def _draw_sheet(figure: SubFigure, sheet: Sheet, panels: list[str], columns: int, sideways: bool) -> None:

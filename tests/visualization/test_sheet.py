@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from mmltm.visualization import Sheet, View, draw_sheets
-from mmltm.visualization.inputs import to_picture
-from mmltm.visualization.sheet import _borders
+from mmltm.visualization.sheet import _borders, to_picture
 
 IMAGE = np.full((40, 60, 3), 90, np.uint8)
 

@@ -8,24 +8,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import torch
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 from rich.console import Console
 from rich.progress import Progress
 
 from mmltm.apis.cli import CfgOptions, make_parser, warnings_only
 from mmltm.apis.config import load_config
-from mmltm.apis.inference import load_image
+from mmltm.apis.data_root import leaf_datasets
 from mmltm.apis.preflight import check_ratio
 from mmltm.errors import UserError, run
 from mmltm.models.builder import load_model
 from mmltm.models.checkpoints import check_file
-from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, view
-from mmltm.visualization.inputs import to_picture
+from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, to_picture, view
 
 EXAMPLES = """examples:
   # all blocks, a column each, with the most representative token of each
-  python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_30.pth \\
-      --out-dir pictures
+  python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py \\
+      epoch_30.pth --out-dir pictures
 
   # what happens to one place of the image, and which tokens go together; before and after training
   python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py \\
@@ -33,8 +34,8 @@ EXAMPLES = """examples:
       --point 0.5 0.4 --groups --out-dir pictures
 
   # one token of one block, by its row and column
-  python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_30.pth \\
-      --block 3 --token 2 5 --out-dir pictures
+  python tools/visualization/visualize_merging.py dog.jpg configs/imagenette/ltm_vit_t_p8_imagenette128.py \\
+      epoch_30.pth --block 3 --token 2 5 --out-dir pictures
 
 Weights lead from the full grid of a stage to the target token, through all merges of the stage so far; outlined are
 the cells that give the target at least half as much as the one that gives it most. The most representative token is
@@ -95,6 +96,16 @@ def models(args):
         settings = [f'{key.rpartition(".")[2]}={value}' for key, value in options.items()]
         parts = [Path(name).stem, Path(checkpoint).stem if checkpoint else 'random weights', *settings]
         yield args.labels[index] if args.labels else ', '.join(parts), cfg, checkpoint
+
+
+def load_image(cfg, path):
+    """A batch of one image, as the config's test pipeline prepares it."""
+    init_default_scope(cfg.default_scope)
+    pipeline = next((dataset.pipeline for _, dataset in leaf_datasets(cfg, ['test']) if 'pipeline' in dataset), None)
+    if pipeline is None:
+        raise UserError(f'config {cfg.filename} has no test_dataloader with a pipeline, which says how to '
+                        'prepare images')
+    return pseudo_collate([Compose(pipeline)(dict(img_path=path, img_id=0))])
 
 
 def draw_model(title, cfg, checkpoint, args):

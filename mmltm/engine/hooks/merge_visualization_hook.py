@@ -9,8 +9,7 @@ from mmengine.runner import Runner
 from mmltm.engine.runner_utils import is_epoch_based, unwrapped_model
 from mmltm.errors import UserError
 from mmltm.registry import HOOKS
-from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, view
-from mmltm.visualization.inputs import to_picture
+from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, to_picture, view
 
 
 @HOOKS.register_module()
