@@ -239,8 +239,8 @@ class LTM(LearntMask):
                 self._observe(tiles, merged, operator)
             directions = 2 * self.stats.beta * self.stats.posterior_direction(merged)
             directions = split_windows(directions, operator, len(x), self.target)
-        features = tiles if self.step_weight is None else [self._through_layer(tile) for tile in tiles]
-        steps = window_steps(features, directions, self.step_gain, self.step_norm)
+        weight = None if self.step_weight is None else at_least_float32(self.step_weight)
+        steps = window_steps(tiles, directions, self.step_gain, weight, self.step_norm)
         if carried is not None:
             steps = [own + before for own, before in zip(steps, carried)]
         if learning and self.reporting:
@@ -255,10 +255,6 @@ class LTM(LearntMask):
         if learning and not self.active:
             pending += (moved, )
         return moved, Carry(self.source, self.target, WindowSteps(tuple(steps), tuple(kinds)), pending)
-
-    def _through_layer(self, tile: Tensor) -> Tensor:
-        weight = at_least_float32(self.step_weight)
-        return tile + (tile.unflatten(-1, (-1, len(weight))) @ weight).flatten(-2)
 
     def _sampled(self, source: Grid, target: Grid, count: int, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of tiles after their steps, (B, T, N, P), their support sampled, and the way back before any step."""

@@ -9,6 +9,7 @@ R resamples from the windows of the block before to those of this one, W and eta
 matrices here are transposed, (P, N), because the softmax of Eq. 4 runs over the N sources of each merged token.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -58,16 +59,18 @@ class WindowSteps(NamedTuple):
                 for (tile, (source, target, _)), (new_source, new_target, _) in zip(pairs, kinds)]
 
 
-def window_steps(features: Sequence[Tensor], directions: Sequence[Tensor], gain: Tensor, norm: str) -> list[Tensor]:
-    """The step of every window, gain f(Z) V^T, transposed.
+def window_steps(tiles: Sequence[Tensor], directions: Sequence[Tensor], gain: Tensor, weight: Tensor | None,
+                 norm: str) -> list[Tensor]:
+    """The step of every window, gain f(Z) V^T, transposed: V f(Z)^T = (V + V W^T) Z^T.
 
-    Only ``gain`` and ``features`` carry a gradient: directions are constants of the backward pass, and so is the norm
-    that scales a step, whose gradient at zero would be NaN.
+    Only gain and weight carry a gradient: directions are constants of the backward pass, and so is the norm that
+    scales a step, whose gradient at zero would be NaN.
 
     Args:
-        features (Sequence[Tensor]): f(Z), (B, T, N, d) for each kind of tile.
+        tiles (Sequence[Tensor]): Z, (B, T, N, d) for each kind of tile.
         directions (Sequence[Tensor]): V, (B, T, P, d).
         gain (Tensor): Scalar, eta.
+        weight (Tensor, optional): W, (d, d), or that of a share of the channels that all shares have; None: f(Z) = Z.
         norm (str): 'rms' scales every step to unit root mean square before the gain, after what the entries of a column
             have in common, which does not pass the softmax, has been taken off; 'none' leaves it.
 
@@ -75,15 +78,15 @@ def window_steps(features: Sequence[Tensor], directions: Sequence[Tensor], gain:
         list[Tensor]: (B, T, P, N) each.
     """
     steps = []
-    for tokens, direction in zip(features, directions):
-        if norm == 'rms':
-            tokens = tokens - tokens.mean(-2, keepdim=True)
-            # ||f V^T||^2 = tr(f^T f V^T V): two small products, and no sweep over P N numbers.
-            seen = tokens.detach()
-            square = ((seen.mT @ seen) * (direction.mT @ direction)).sum((-2, -1), keepdim=True)
-            rms = (square / (tokens.shape[-2] * direction.shape[-2])).clamp_min(0).sqrt()
-            direction = direction / rms.clamp_min(NOISE)
-        steps.append((gain * direction) @ tokens.mT)
+    for tokens, direction in zip(tiles, directions):
+        if weight is not None:
+            direction = direction + (direction.unflatten(-1, (-1, len(weight))) @ weight.mT).flatten(-2)
+        if norm == 'none':
+            steps.append((gain * direction) @ tokens.mT)
+            continue
+        step = direction @ (tokens - tokens.mean(-2, keepdim=True)).mT
+        rms = torch.linalg.vector_norm(step.detach(), dim=(-2, -1), keepdim=True) / math.prod(step.shape[-2:])**0.5
+        steps.append(step * (gain / rms.clamp_min(NOISE)))
     return steps
 
 
