@@ -75,7 +75,7 @@ def check_trained(runner: Runner, cfg: Config) -> None:
             difference = load_start(part, module, what, state_dict(read_checkpoint(path), prefix))
             log_brought(part, path, difference, runner.logger)
         if isinstance(module, StartsPretrained) and module.pretrained and not is_zoo(module.pretrained):
-            load_pretrained(module, name)  # which says itself what it brings, when weights are drawn
+            load_pretrained(module, module.pretrained, name)  # which says itself what it brings, when weights are drawn
     if start:
         difference = load_start('the model', model, start, state_dict(read_checkpoint(start)), MIN_SHARE)
         log_brought('the model', start, difference, runner.logger)

@@ -144,17 +144,9 @@ def masks_among(keys: Iterable[str]) -> list[str]:
 
 def load_start(name: str, module: nn.Module, path: str, state: dict[str, torch.Tensor],
                min_share: float = MIN_SHARE_OF_MODULE) -> Difference:
-    """Loads a checkpoint to start from as far as it fits, which must be far enough.
+    """Loads what a checkpoint holds for a module, under its names, as far as it fits; a UserError if not far enough.
 
-    Args:
-        name (str): What messages call the module.
-        module (nn.Module): To load into.
-        path (str): Of the checkpoint, for messages.
-        state (dict[str, Tensor]): What it holds for the module, under the module's names.
-        min_share (float): Of the weights, masks apart, that it must fill. A part of a model must fit in shape, too.
-
-    Raises:
-        UserError: It does not fit.
+    It must fill ``min_share`` of the weights, masks apart. A part of a model must fit in shape, too.
     """
     difference = compare(module, state)
     weights, merging = difference.part(merging=False), difference.part(merging=True)

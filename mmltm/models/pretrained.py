@@ -29,28 +29,22 @@ class StartsPretrained(BaseModule):
         """Draws weights as ever, then loads those of the classifier and says in one line what they are."""
         super().init_weights()
         if self.pretrained:
-            load_pretrained(self, type(self).__name__, logs=True)
+            name = type(self).__name__
+            source, difference = load_pretrained(self, self.pretrained, name)
+            log_brought(f'{name}, from names of {source}', self.pretrained, difference,
+                        MMLogger.get_current_instance())
 
 
-def load_pretrained(backbone: nn.Module, name: str, logs: bool = False) -> Difference:
-    """Load the weights that ``backbone.pretrained`` names.
+def load_pretrained(backbone: nn.Module, path: str, name: str) -> tuple[str, Difference]:
+    """Load a classifier's weights into a backbone of a known family; the project that they are of, and what they bring.
 
-    Args:
-        backbone (nn.Module): Of a known family.
-        name (str): What messages call it.
-        logs (bool): Say what has been loaded. Defaults to False.
-
-    Raises:
-        UserError: The file is none, or of another backbone.
+    A UserError that calls the backbone ``name`` says why the file does not fit.
     """
     from mmltm.models.convert import backbone_weights  # it needs the families, and these the backbones
     from mmltm.models.families import FAMILIES
     family = next(family for family in FAMILIES.values() if isinstance(backbone, (family.vanilla, family.merging)))
-    state, source = backbone_weights(_read(backbone.pretrained), family)
-    difference = load_start(name, backbone, backbone.pretrained, state)
-    if logs:
-        log_brought(f'{name}, from names of {source}', backbone.pretrained, difference, MMLogger.get_current_instance())
-    return difference
+    state, source = backbone_weights(_read(path), family)
+    return source, load_start(name, backbone, path, state)
 
 
 def statistics_classes(path: str | None) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmltm.models.mergers import merger_type
-from mmltm.registry import MODELS
+from mmltm.models.builder import build_model
 
 RECORDED = json.loads((Path(__file__).parent / 'state_dict_keys.json').read_text())
 
@@ -23,7 +23,7 @@ def at_old_grids(config):
 @pytest.mark.parametrize('name', RECORDED)
 def test_an_old_checkpoint_loads_whole(name):
     recorded = RECORDED[name]
-    model = MODELS.build(at_old_grids(recorded['config']))
+    model = build_model(at_old_grids(recorded['config']), 'mmltm')
     own = model.state_dict()
     state = {key: value for key, value in own.items() if 'mergers' not in key}
     assert len(state) == recorded['others']

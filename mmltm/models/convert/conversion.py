@@ -80,17 +80,9 @@ def convert(state: dict[str, Tensor], name: str, source: str = 'auto') -> Conver
 
 
 def backbone_weights(state: dict[str, Tensor], family: Family) -> tuple[dict[str, Tensor], str]:
-    """Weights of a backbone of any size under mmltm's names, whatever else the file of a classifier holds.
+    """Weights of a family's backbone under mmltm's names without a prefix, out of a classifier's, and their source.
 
-    Args:
-        state (dict[str, Tensor]): Weights under the names of one of :data:`SOURCES`.
-        family (Family): Of the backbone.
-
-    Returns:
-        tuple: State dict of the backbone, without a prefix, and the source that the names have told.
-
-    Raises:
-        UserError: The family does not have that source.
+    A UserError if the family does not have the source that the names tell.
     """
     source = detect(state)
     state, names, layout = _renamed(state, family, source)
