@@ -80,7 +80,7 @@ def test_masks_alone(call, config):
 
 
 def test_no_statistics(call, config):
-    with pytest.raises(SystemExit, match='error: IBStatisticsHook: no layer keeps statistics: set num_classes'):
+    with pytest.raises(SystemExit, match='error: config .*small.py: no layer keeps statistics: set model.backbone'):
         call(config)
 
 

@@ -99,6 +99,8 @@ class Training:
 
     def __init__(self, cfg, args):
         self.model = build_model(configured_model(cfg, args.num_classes), cfg.default_scope).to(args.device).train()
+        if not self.layers:
+            raise UserError(f'config {cfg.filename}: no layer keeps statistics: set model.backbone.merger.num_classes')
         # All that hooks ask of a runner.
         self.runner = SimpleNamespace(
             model=self.model, hooks=[], register_hook=lambda hook: None, iter=0, visualizer=Visualizer(),
@@ -117,7 +119,7 @@ class Training:
     def _hook(self, interval):
         hook = IBStatisticsHook(interval=interval, initial_images=0)  # there is no training set
         hook.before_run(self.runner)
-        hook.before_train(self.runner)  # refuses a model without statistics
+        hook.before_train(self.runner)
         hook.after_train(self.runner)
         return hook
 
