@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch.nn as nn
 from mmengine.registry import Registry
 
+from mmltm.errors import UserError
 from mmltm.merging import LTM, LTMP, AvgPool, EViT, Host, KMeansLTM, Merger, Random, SoftMerging, ToFu, ToMe
 from mmltm.merging.detour import Detour
+from mmltm.merging.sequences import SequenceMerger
 from mmltm.models.pretrained import statistics_classes
 
 #: Token mergers by name: classes derived from :class:`~mmltm.merging.base.GridMerger` or
@@ -19,16 +21,12 @@ Ratio = float | Sequence[float]
 
 
 def merger_type(merger: dict) -> type[Merger]:
-    """The class that a merger's config names, or is.
-
-    Raises:
-        ValueError: There is none of this name.
-    """
+    """The class that a merger's config names, or is; a UserError if there is none of this name."""
     # Not Registry.build, which would look for the type under the config's default scope first, and warn.
     name = merger.get('type')
     found = TOKEN_MERGERS.get(name) if isinstance(name, str) else name
     if not (isinstance(found, type) and issubclass(found, Merger)):
-        raise ValueError(f'merger type must be one of {tuple(TOKEN_MERGERS.module_dict)}, got {name!r}')
+        raise UserError(f'merger type must be one of {tuple(TOKEN_MERGERS.module_dict)}, got {name!r}')
     return found
 
 
@@ -50,7 +48,7 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | 
         dict, optional: None for a vanilla backbone.
 
     Raises:
-        ValueError: If both say different ratios, or ``merger`` does not say how many tokens are kept, or says it twice.
+        UserError: If both say different ratios, or ``merger`` does not say how many tokens are kept, or says it twice.
     """
     if merger is None:
         if ratio is None:
@@ -59,22 +57,22 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | 
     merger = dict(type=merger) if isinstance(merger, str) else dict(merger)
     if ratio is not None:
         if merger.get('ratio', ratio) != ratio:
-            raise ValueError(f"ratio={ratio} and merger['ratio']={merger['ratio']}: give one of them")
+            raise UserError(f"ratio={ratio} and merger['ratio']={merger['ratio']}: give one of them")
         merger['ratio'] = ratio
     kind = merger_type(merger)
     if preset is not None:
         if preset not in kind.presets:
-            raise ValueError(f'preset must be one of {tuple(kind.presets)} or None, got {preset!r}')
+            raise UserError(f'preset must be one of {tuple(kind.presets)} or None, got {preset!r}')
         merger = {**kind.presets[preset], **merger}
     for amount in ('ratio', 'r', 'p'):
         if amount in merger and amount not in kind.amounts:
-            raise ValueError(f'merger {kind.__name__} takes no {amount}, got {amount}={merger[amount]}; it takes '
+            raise UserError(f'merger {kind.__name__} takes no {amount}, got {amount}={merger[amount]}; it takes '
                              f'{" or ".join(kind.amounts)}')
     given = [amount for amount in kind.amounts if amount in merger]
     if len(given) > 1:
-        raise ValueError(f'{" and ".join(f"{amount}={merger[amount]}" for amount in given)}: give one of them')
+        raise UserError(f'{" and ".join(f"{amount}={merger[amount]}" for amount in given)}: give one of them')
     if not given and not kind.default_amount:
-        raise ValueError(f"merger={merger} lacks 'ratio', the share of tokens that is kept")
+        raise UserError(f"merger={merger} lacks 'ratio', the share of tokens that is kept")
     classes = statistics_classes(pretrained) if issubclass(kind, LTM) else None
     if classes is not None:
         merger['num_classes'] = classes
@@ -101,7 +99,7 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
         host (Host): What the backbone offers.
 
     Raises:
-        ValueError: For an unknown type or one that the backbone cannot use, or ratios outside (0, 1], of the wrong
+        ValueError: A merger that the backbone cannot use, or ratios outside (0, 1], of the wrong
             number, or smaller than a block can attain.
     """
     if merger is None:
@@ -111,13 +109,13 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
     refusal = kind.refusal(host)
     if refusal:
         usable = (name for name, known in TOKEN_MERGERS.module_dict.items() if not known.refusal(host))
-        raise ValueError(f'merger {kind.__name__} {refusal}: choose one of {", ".join(usable)}')
+        raise UserError(f'merger {kind.__name__} {refusal}: choose one of {", ".join(usable)}')
     del merger['type']
 
     def build(block: dict | None) -> nn.Module:
         if block is None:
             return nn.Identity()
         built = kind(**block)
-        return Detour(built) if host.sequences == 'windows' and not kind.keeps_grid else built
+        return Detour(built) if host.sequences == 'windows' and isinstance(built, SequenceMerger) else built
 
     return [nn.ModuleList(map(build, blocks)) for blocks in kind.plan(merger, host)]

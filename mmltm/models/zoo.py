@@ -43,12 +43,9 @@ def model_config(name: str, ratio: Ratio | None = None, num_classes: int = 1000,
     backbone: dict = dict(type=registered_type(family.vanilla), arch=arch)
     if name.startswith(PREFIX):
         merger = {'type': 'LTM', **(dict(type=merger) if isinstance(merger, str) else merger or {})}
-        try:
-            if ratio is None and not merger.keys() & {'ratio', 'r', 'p'} and not merger_type(merger).default_amount:
-                ratio = 0.7
-            backbone.update(type=registered_type(family.merging), merger=merger_config(merger, ratio))
-        except ValueError as error:
-            raise UserError(f'{name}: {error}') from None
+        if ratio is None and not merger.keys() & {'ratio', 'r', 'p'} and not merger_type(merger).default_amount:
+            ratio = 0.7
+        backbone.update(type=registered_type(family.merging), merger=merger_config(merger, ratio))
     elif merger is not None:
         raise UserError(f'{name} merges no tokens, got merger={merger!r}: take {PREFIX}{name}')
     return dict(
