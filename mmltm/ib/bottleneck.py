@@ -77,13 +77,8 @@ def ib_loss(phi_merged: Tensor, phi_input: Tensor, targets: Tensor) -> tuple[Ten
     The joint distributions are averages over the samples, p(a, b) = mean_i phi(X~_i, a) phi(X_i, b) and
     p(a, y) = mean_i phi(X~_i, a) p_i(y).
 
-    Args:
-        phi_merged (Tensor): (n, C) soft assignments of the merged features X~.
-        phi_input (Tensor): (n, B) soft assignments of the input features X.
-        targets (Tensor): (n,) or (n, C), of which one at least is not zero.
-
-    Returns:
-        tuple[Tensor, Tensor, Tensor]: IB, I(X~, X) and I(X~, Y), in nats.
+    From soft assignments of the merged features, (n, C), and of the input features, (n, B), and targets of which one at
+    least is not zero. Returns IB, I(X~, X) and I(X~, Y), in nats.
     """
     return BottleneckSums.of(phi_merged, phi_input, _some_targets(targets, phi_merged)).ib_loss()
 

@@ -135,15 +135,9 @@ class ClassStatistics(ClassCentroids):
     def observe(self, tokens: Tensor, merged: Tensor, targets: BatchTargets) -> tuple[Tensor, Tensor]:
         """Add a batch to the statistics of this epoch; its mean mask gradient by those of the epochs before.
 
-        Collective: the gradient is that of all ranks' batches. Nothing is checked, since many layers see one batch.
-
-        Args:
-            tokens (Tensor): (n, N, d) projected tokens before merging.
-            merged (Tensor): (n, P, d) projected merged tokens.
-            targets (BatchTargets): Of n samples.
-
-        Returns:
-            tuple[Tensor, Tensor]: phi, (n, C), and d IBB / d G (Eq. 2), (N, P), zero while there is no Q.
+        From projected tokens before merging (n, N, d) and merged ones (n, P, d): phi, (n, C), and d IBB / d G (Eq. 2),
+        (N, P), zero while there is no Q. Collective: the gradient is that of all ranks' batches. Nothing is checked,
+        since many layers see one batch.
         """
         features, anchors = self._aligned(merged)
         phi = self._assign(features, anchors)
