@@ -20,12 +20,8 @@ from .grids import Grid, check_ratios, separate_schedule, tile_axis, window_sche
 class MergeOperator(Protocol):
     """Merging of maps of one size, and the way back.
 
-    Maps are (B, ..., C, H, W); channels may come last in memory, and the groups of tokens in the dimensions between
-    are merged alike.
-
-    Attributes:
-        grid (tuple): Height and width before merging.
-        merged_grid (tuple): The same after it.
+    Maps are (B, ..., C, H, W), before merging of the size ``grid``, after it of ``merged_grid``; channels may come last
+    in memory, and the groups of tokens in the dimensions between are merged alike.
     """
     grid: Grid
     merged_grid: Grid
@@ -77,8 +73,8 @@ class Host(NamedTuple):
 
     def by_stage(self, blocks: Sequence[Any]) -> list[list[Any]]:
         """A flat list with an entry a block, cut into stages."""
-        blocks = iter(blocks)
-        return [[next(blocks) for _ in range(depth)] for depth in self.depths]
+        entries = iter(blocks)
+        return [[next(entries) for _ in range(depth)] for depth in self.depths]
 
 
 class Merger(nn.Module):
@@ -112,15 +108,7 @@ class Merger(nn.Module):
 
     @classmethod
     def plan(cls, config: dict, host: Host) -> Plan:
-        """What the merger of every block is built with.
-
-        Args:
-            config (dict): Of the merger, without ``type``.
-            host (Host): Of the backbone.
-
-        Raises:
-            ValueError: The config asks for what cannot be.
-        """
+        """What the merger of every block is built with, by a config without ``type``; a ValueError if it cannot be."""
         raise NotImplementedError
 
 
@@ -143,31 +131,26 @@ class GridMerger(Merger):
     def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False, base: Grid | None = None,
                  whole: bool = False, groups: int = 1) -> None:
         super().__init__()
-        self.source, self.target = tuple(source), tuple(target)
-        self.base = self.source if base is None else tuple(base)
+        self.source: Grid = tuple(source)
+        self.target: Grid = tuple(target)
+        self.base: Grid = self.source if base is None else tuple(base)
         self.embed_dims, self.first, self.whole, self.groups = embed_dims, first, whole, groups
 
     def windows(self, grid: Grid) -> tuple[Grid, Grid]:
         """The window before and after merging of maps of a size."""
         if not self.whole:
             return self.source, self.target
-        height, width = (max(1, math.floor(side * after / before + 0.5))
-                         for side, before, after in zip(grid, self.source, self.target))
-        return (grid[0], grid[1]), (height, width)
+        return grid, tuple(max(1, math.floor(side * after / before + 0.5))
+                           for side, before, after in zip(grid, self.source, self.target))
 
     def operator(self, x: Tensor) -> MergeOperator:
         """The merging of maps like ``x``, (B, ..., C, H, W)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, carry: Any = None) -> tuple[MergeOperator | None, Any]:
-        """The merging of maps like ``x``, and what the next block needs to know.
+        """The merging of maps like ``x``, (B, ..., C, H, W), or None, and what the next block needs to know.
 
-        Args:
-            x (Tensor): (B, ..., C, H, W), tokens before merging; those of ``...`` are merged alike.
-            carry (Any): From the merger of the block before, of the same type; None in the first.
-
-        Returns:
-            tuple: The operator (None: do not merge) and this merger's own carry.
+        ``carry`` is what the merger of the block before, of the same type, has handed on so; None in the first.
         """
         return (self.operator(x) if self.active else None), carry
 
@@ -222,6 +205,4 @@ def _window_pairs(config: dict, host: Host, progressive: bool) -> list[tuple[Gri
 
 def merged_size(grid: Grid, source: Grid, target: Grid) -> Grid:
     """Height and width of a map after its windows have been merged."""
-    height, width = (sum(tile.count * tile.merged for tile in tile_axis(*sides))
-                     for sides in zip(grid, source, target))
-    return height, width
+    return tuple(sum(tile.repeat * tile.merged for tile in tile_axis(*sides)) for sides in zip(grid, source, target))

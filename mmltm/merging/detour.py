@@ -13,12 +13,9 @@ from .windowed import map_windows
 class Detour(Merger):
     """A merger of sequences for a block whose tokens must stay on their grid: for its MLP only, window by window.
 
-    Every base window is a sequence of its own, so the cost grows with the pixels, not with their square.
-
-    Args:
-        merger (SequenceMerger): With windows, and content with tokens alone.
+    Every base window is a sequence of its own, so the cost grows with the pixels, not with their square. The merger must
+    have windows, and be content with tokens alone.
     """
-
     keeps_grid = False
 
     def __init__(self, merger: SequenceMerger) -> None:
@@ -31,12 +28,7 @@ class Detour(Merger):
 
 
 class SequenceDetour:
-    """What :class:`Detour` offers maps of one size.
-
-    Args:
-        merger (SequenceMerger): See there.
-        grid (tuple): Height and width of the maps.
-    """
+    """What :class:`Detour` offers maps of the size ``grid``."""
 
     def __init__(self, merger: SequenceMerger, grid: Grid) -> None:
         self.merger, self.grid = merger, grid

@@ -11,7 +11,6 @@ that are kept stay in their order rather than in that of their attention, which 
 transformer.
 """
 
-
 import torch
 from torch import Tensor
 
@@ -29,11 +28,12 @@ class EViT(SequenceMerger):
     """Keeps the tokens that the class token attends to, and fuses the others into one."""
     needs_class_token = True
 
-    def forward(self, tokens: Tensor, attention: Attention, history: History, keep: int,
+    def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
                 class_token: bool = True) -> tuple[Tensor, History]:
         count = tokens.shape[1] - 1
         if keep >= count:
             return tokens, history
+        assert attention is not None  # it is no merger by tokens alone
         weights = class_attention(attention)
         order = weights.detach().argsort(-1, descending=True)
         kept, others = order[:, :keep - 1].sort(-1).values, order[:, keep - 1:]

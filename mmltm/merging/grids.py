@@ -9,13 +9,14 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Grid = tuple[int, int]
+#: Height and width.
+Grid = tuple[int, ...]
 
 ROUNDINGS = ('area', 'nearest', 'product', 'ceil')
 #: What the share of a merge, or the product of several, may be off for the sake of whole sides.
@@ -23,12 +24,8 @@ TOLERANCE = 0.05
 
 
 def check_ratios(ratio: float | Sequence[float], depth: int) -> list[float]:
-    """One kept share a block, from one number for all blocks or a list of ``depth`` numbers.
-
-    Raises:
-        ValueError: If a ratio is outside (0, 1], or the list has another length than ``depth``.
-    """
-    ratios = list(ratio) if isinstance(ratio, (list, tuple)) else [ratio] * depth
+    """One kept share a block, from one number for all or a list of ``depth`` numbers; else a ValueError."""
+    ratios: list[Any] = list(ratio) if isinstance(ratio, (list, tuple)) else [ratio] * depth
     if len(ratios) != depth:
         raise ValueError(f'ratio has {len(ratios)} values for {depth} merging blocks; give one number or {depth}')
     for value in ratios:
@@ -52,16 +49,13 @@ def shrink_grid(grid: Grid, ratio: float, rounding: str) -> Grid:
 
 @cache
 def _nearest_grid(window: Grid, grid: Grid, ratio: float, wanted: float) -> Grid:
-    """Of all grids that fit into ``grid``, the one nearest to a share of it and to ``wanted`` tokens.
-
-    Those that are off by no more than :data:`TOLERANCE` in either come first, and of equally near ones those shaped as
-    ``window``.
-    """
+    """Of all grids that fit into ``grid``, the one nearest to a share of it, to ``wanted`` tokens, and to a shape."""
 
     def cost(new: Grid) -> tuple[bool, float]:
         tokens = math.prod(new)
         share = abs(tokens / math.prod(grid) - ratio) / TOLERANCE
         total = abs(tokens / wanted - 1) / TOLERANCE
+        # What is off by no more than the tolerance in either comes first.
         return max(share, total) > 1, share**2 + total**2 + 2 * _elongation(new, window)**2
 
     return min(_smaller_grids(grid), key=cost)
@@ -77,11 +71,7 @@ def _elongation(grid: Grid, window: Grid) -> float:
 
 
 def check_rounding(rounding: str) -> None:
-    """Refuse what is none of :data:`ROUNDINGS`.
-
-    Raises:
-        ValueError: If so.
-    """
+    """A ValueError for what is none of :data:`ROUNDINGS`."""
     if rounding not in ROUNDINGS:
         raise ValueError(f'rounding must be one of {ROUNDINGS}, got {rounding!r}')
 
@@ -89,36 +79,33 @@ def check_rounding(rounding: str) -> None:
 def window_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'area') -> list[Grid]:
     """Grids of a window before and after each of ``len(ratios)`` consecutive merges.
 
-    A ratio of 1 leaves a grid alone, and no ratio changes the grids before its own.
-
     Args:
         window (tuple): Height and width.
-        ratios (Sequence[float]): Share of its own tokens that each merge keeps, in (0, 1].
+        ratios (Sequence[float]): Share of its own tokens that each merge keeps, in (0, 1]; 1 leaves a grid alone.
         rounding (str): 'area' chooses sides such that a merge keeps its ratio within 0.05, and with the merges before
             it the product of their ratios within 5%. Where no whole sides do both, because few tokens are left or a
             ratio is above 1 - 1 / side, it comes as near to both as it can, and the next merge makes good what this
             one took. 'ceil' rounds up what the ratio leaves of the sides at hand, as the paper does, and stalls on
-            small grids. 'nearest' rounds what the product leaves of the window's sides to the nearest integer,
-            'product' up or down for the nearest number of tokens: the defaults of version 0.1, of EfficientViT and
-            MobileViT the one, of ViT and Swin the other. Defaults to 'area'.
+            small grids. 'nearest' and 'product' are the defaults of version 0.1, of EfficientViT and MobileViT the one,
+            of ViT and Swin the other: what the product leaves of the window's sides, rounded to the nearest integer,
+            or up or down for the nearest number of tokens. Defaults to 'area'.
 
     Returns:
         list[tuple]: ``len(ratios) + 1`` grids, never growing, the first of them ``window``.
     """
     check_rounding(rounding)
-    first, kept = (window[0], window[1]), 1.0
-    grids = [first]
+    kept, grids = 1.0, [window]
     for ratio in ratios:
         kept *= ratio
         before = grids[-1]
         if ratio == 1:
             grid = before
         elif rounding == 'area':
-            grid = _nearest_grid(first, before, ratio, max(1.0, kept * math.prod(first)))
+            grid = _nearest_grid(window, before, ratio, max(1.0, kept * math.prod(window)))
         elif rounding == 'ceil':
             grid = shrink_grid(before, ratio, rounding)
         else:
-            grid = shrink_grid(first, kept, rounding)
+            grid = shrink_grid(window, kept, rounding)
         grids.append((min(grid[0], before[0]), min(grid[1], before[1])))
     return grids
 
@@ -132,22 +119,22 @@ def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'ar
     Grids that keep as many tokens take turns: 7 x 7 at 0.7 becomes now 5 x 7 and now 7 x 5.
     """
     check_rounding(rounding)
-    first, tokens, owed = (window[0], window[1]), math.prod(window), 0.0
+    tokens, owed = math.prod(window), 0.0
     grids: list[Grid] = []
     for ratio in ratios:
         if ratio == 1 or rounding in ('nearest', 'ceil'):
-            grids.append(shrink_grid(first, ratio, rounding))
+            grids.append(shrink_grid(window, ratio, rounding))
             continue
         owed += ratio * tokens
         if rounding == 'product':
-            grids.append(shrink_grid(first, min(1.0, max(0.0, owed / tokens)), rounding))
+            grids.append(shrink_grid(window, min(1.0, max(0.0, owed / tokens)), rounding))
             owed -= math.prod(grids[-1])
             continue
-        off = {grid: abs(math.prod(grid) / tokens - ratio) for grid in _smaller_grids(first)}
+        off = {grid: abs(math.prod(grid) / tokens - ratio) for grid in _smaller_grids(window)}
         least = max(TOLERANCE, min(off.values()))
         near = [grid for grid in off if off[grid] <= least]
         grids.append(min(near, key=lambda grid: (
-            round(abs(owed - math.prod(grid)), 6), round(_elongation(grid, first), 6), grids.count(grid))))
+            round(abs(owed - math.prod(grid)), 6), round(_elongation(grid, window), 6), grids.count(grid))))
         owed -= math.prod(grids[-1])
     return grids
 
@@ -155,14 +142,8 @@ def separate_schedule(window: Grid, ratios: Sequence[float], rounding: str = 'ar
 def share_for_mean(window: Grid, mean: float, depth: int, rounding: str = 'area') -> float:
     """Share of its own tokens that each block must keep for the mean kept share over all blocks to be ``mean``.
 
-    Args:
-        window (tuple): Height and width of the first block's window.
-        mean (float): Wanted mean, over the blocks, of the share of the window that :func:`window_schedule` leaves.
-        depth (int): Number of blocks; the last of them merges nothing.
-        rounding (str): See :func:`window_schedule`. Defaults to 'area'.
-
-    Returns:
-        float: Of 1,000 shares, the largest for which the mean of the rounded grids comes nearest to ``mean``.
+    Of 1,000 shares it is the largest for which the mean, over ``depth`` blocks the last of which merges nothing, of the
+    share of the window that :func:`window_schedule` leaves comes nearest.
     """
 
     def error(share: float) -> float:
@@ -173,10 +154,10 @@ def share_for_mean(window: Grid, mean: float, depth: int, rounding: str = 'area'
 
 
 class AxisTile(NamedTuple):
-    """``count`` neighbouring tiles of ``size`` cells on one axis, each of which becomes ``merged`` cells."""
+    """``repeat`` neighbouring tiles of ``size`` cells on one axis, each of which becomes ``merged`` cells."""
     start: int
     size: int
-    count: int
+    repeat: int
     merged: int
 
 
@@ -198,15 +179,16 @@ def tile_axis(length: int, source: int, target: int) -> list[AxisTile]:
     return tiles + [AxisTile(length - size, size, 1, max(1, math.floor(size * target / source + 0.5)))]
 
 
-def axis_overlap(source: int, target: int) -> Tensor:
-    """Share of each source cell that lies in each of ``target`` equal intervals, (source, target).
-
-    Rows sum to 1, columns to source / target.
-    """
+def _axis_reach(source: int, target: int) -> Tensor:
+    """How far each source cell reaches into each of ``target`` equal intervals, or, below 0, how far off it lies."""
     edges = torch.arange(target + 1, dtype=torch.float64) * source / target
     cells = torch.arange(source, dtype=torch.float64)[:, None]
-    upper = torch.minimum(cells + 1, edges[None, 1:])
-    return (upper - torch.maximum(cells, edges[None, :-1])).clamp(min=0)
+    return torch.minimum(cells + 1, edges[None, 1:]) - torch.maximum(cells, edges[None, :-1])
+
+
+def axis_overlap(source: int, target: int) -> Tensor:
+    """Share of each source cell that lies in each of ``target`` equal intervals, (source, target); rows sum to 1."""
+    return _axis_reach(source, target).clamp(min=0)
 
 
 def local_overlap(source: Grid, target: Grid) -> Tensor:
@@ -214,31 +196,14 @@ def local_overlap(source: Grid, target: Grid) -> Tensor:
     return torch.kron(axis_overlap(source[0], target[0]), axis_overlap(source[1], target[1]))
 
 
-def axis_gap(source: int, target: int) -> Tensor:
-    """Distance, in source cells, from each source cell to each target interval, 0 inside, (source, target)."""
-    edges = torch.arange(target + 1, dtype=torch.float64) * source / target
-    cells = torch.arange(source, dtype=torch.float64)[:, None]
-    before = edges[None, :-1] - (cells + 1)
-    after = cells - edges[None, 1:]
-    return torch.maximum(before, after).clamp(min=0)
-
-
 def local_gap(source: Grid, target: Grid) -> Tensor:
     """Distance (sum over both axes, in source cells) from each source to each target cell, (N, P)."""
-    rows, cols = axis_gap(source[0], target[0]), axis_gap(source[1], target[1])
-    return (rows[:, None, :, None] + cols[None, :, None, :]).reshape(
-        source[0] * source[1], target[0] * target[1])
+    rows, cols = (_axis_reach(*sides).neg().clamp(min=0) for sides in zip(source, target))
+    return (rows[:, None, :, None] + cols[None, :, None, :]).reshape(math.prod(source), math.prod(target))
 
 
 def resample_mask(mask: Tensor, source: Grid, target: Grid, new_source: Grid, new_target: Grid) -> Tensor:
-    """Carry an (N, P) mask to other grids, bilinearly on the source grid and on the target grid.
-
-    Args:
-        mask (Tensor): (..., N, P), N = prod(source), P = prod(target).
-
-    Returns:
-        Tensor: (..., N', P') with N' = prod(new_source), P' = prod(new_target); ``mask`` itself if no grid changes.
-    """
+    """Carry (..., N, P) masks to other grids, (..., N', P'), bilinearly on the source grid and on the target grid."""
     if (source, target) == (new_source, new_target):
         return mask
     (n, p), (new_n, new_p) = (math.prod(source), math.prod(target)), (math.prod(new_source), math.prod(new_target))

@@ -46,9 +46,7 @@ def directions(channels: int, count: int, seed: int = 0) -> Tensor:
 
 
 def soft_kmeans(mask: Tensor, tokens: Tensor, steps: int, affinity: float) -> tuple[Tensor, Tensor]:
-    """The mask of each window, and the way back, from one for all.
-
-    The gradient reaches mask and tokens, centres taken as given.
+    """The mask of each window, and the way back, from one for all; the gradient takes centres as given.
 
     Args:
         mask (Tensor): G, (N, P); entries positive, every column sums to 1.
@@ -73,12 +71,10 @@ class KMeansLTM(LearntMask):
     There is no binary mask: the logits learn by how much a token is drawn to a place.
 
     Args:
-        *args: See :class:`~mmltm.merging.learnt_mask.LearntMask`.
-        kmeans_steps (int): How often tokens of an image divide themselves anew between the merged tokens. Defaults to
-            3.
+        kmeans_steps (int): How often tokens divide themselves anew between the merged tokens. Defaults to 3.
         affinity (float): Factor of the cosine similarity in that, in [0, 40]. Defaults to 20.0.
         affinity_dim (int): Channels in which tokens are compared. Defaults to 16.
-        **kwargs: See :class:`~mmltm.merging.learnt_mask.LearntMask`.
+        *args, **kwargs: See :class:`~mmltm.merging.learnt_mask.LearntMask`.
 
     Attributes:
         directions (Tensor): (D, affinity_dim) what tokens are compared by, a parameter, too.

@@ -35,6 +35,7 @@ class LearntMask(GridMerger):
         logits (Tensor): (N, P) mask logits.
         active (bool): Whether to merge; saved in checkpoints.
     """
+    merging: Tensor
 
     def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False, base: Grid | None = None,
                  whole: bool = False, groups: int = 1, prior: str = 'area', temperature: float = 1.0) -> None:
@@ -56,40 +57,34 @@ class LearntMask(GridMerger):
 
     @active.setter
     def active(self, value: bool) -> None:
-        # The buffer travels with checkpoints; the flag spares the host waiting for the device at every
-        # forward pass.
+        # The buffer travels with checkpoints; the flag spares the host waiting for the device at every forward pass.
         self._active = value
         self.merging.fill_(value)
 
     def operator(self, x: Tensor) -> WindowedMerge:
-        if not self.is_constant:
-            with autocast_off(x):
-                return self.windowed(x, self.matrices)
+        if self.is_constant:
+            return self._constant_operator(x, None, self.stamp)
+        with autocast_off(x):
+            return self.windowed(x, self.matrices)
 
-        def cached(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
-            return self._cached(('matrices', source, target), lambda: self.matrices(source, target))
+    def _constant_operator(self, x: Tensor, steps: Tensor | None, stamp: tuple | None) -> WindowedMerge:
+        """The merging of maps like ``x`` by a mask that is kept until ``stamp`` changes."""
+
+        def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
+            return self._cached(('matrices', source, target), lambda: self.matrices(source, target, steps))
 
         def make() -> WindowedMerge:
             with autocast_off(x):
-                return self.windowed(x, cached).collapse()
+                return self.windowed(x, matrices).collapse()
 
-        return self._cached(('operator', *x.shape[-2:]), make, self.stamp)
+        return self._cached(('operator', *x.shape[-2:]), make, stamp)
 
     def windowed(self, x: Tensor, matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> WindowedMerge:
         """The merging of maps like ``x`` by the matrices of each kind of tile."""
         return WindowedMerge(x.shape[-2:], *self.windows(x.shape[-2:]), matrices)
 
     def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mask and way back for one tile.
-
-        Args:
-            source (tuple): The tile (h, w) before merging, N = h w.
-            target (tuple): The tile (h', w') after merging, P = h' w'.
-            steps (Tensor, optional): What is added to the pre-softmax mask of the base window, (N, P).
-
-        Returns:
-            tuple[Tensor]: G and U, each (N, P), float32.
-        """
+        """G and U of one tile, each (N, P), float32; ``steps``, (N, P), add to the pre-softmax mask of the base window."""
         mask = self.mask(source, target, steps, sample=self.training)
         return mask, least_squares_inverse(mask)
 

@@ -13,7 +13,7 @@ Departures from the paper, see docs/departures.md for all of them:
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,7 @@ from mmltm.ib.precision import at_least_float32, autocast_off
 from .grids import Grid, resample_mask
 from .learnt_mask import LearntMask
 from .masks import least_squares_inverse, normalize_mask
-from .step import (
-    NOISE,
-    STEP_NORMS,
-    WindowSteps,
-    join_windows,
-    kind_of,
-    project_map,
-    split_windows,
-    window_steps,
-)
+from .step import NOISE, STEP_NORMS, WindowSteps, join_windows, kind_of, project_map, split_windows, window_steps
 from .windowed import Region, WindowedMerge
 
 MODES = ('static', 'instance')
@@ -43,8 +34,7 @@ class Carry(NamedTuple):
     """What a block hands to the next: the steps so far, the pre-softmax mask of Eq. 3 less the prior.
 
     Attributes:
-        source (tuple): Grid of the block's own mask before merging.
-        target (tuple): The same after merging.
+        source, target (tuple): Grid of the block's own mask before and after merging.
         steps (Tensor or WindowSteps, optional): Sum of the steps so far: (N, P) on these grids, or of every window.
         pending (tuple): While merging is off: the mergings that the map would have undergone in this stage.
             The statistics of the next block are about tokens so merged.
@@ -64,27 +54,23 @@ class LTM(LearntMask):
     """Merges the tokens of one block by a learnt mask that takes a step on the information-bottleneck bound.
 
     Args:
-        *args: See :class:`~.learnt_mask.LearntMask`.
         num_classes (int, optional): Classes C of the statistics behind the step. None: no statistics and no step, the
             mask learns by its logits alone. Defaults to None.
         mode (str): 'instance', every window takes its own step, or 'static', all take the running mean of those of the
             training. Defaults to 'instance'.
         eta (float): Size of the step. By window it is where the learnt gain starts; 0 keeps the statistics and takes no
             step as long as the gain stays there. Defaults to 1.0.
-        layer (bool): Let the tokens pass a learnt layer, f(Z) = Z + Z W, before the step; W starts at zero. Defaults to
-            True.
+        layer (bool): Tokens pass a learnt layer before the step, f(Z) = Z + Z W; W starts at 0. Defaults to True.
         beta (float): Inverse temperature of the soft class assignment. Defaults to 10.0.
         normalize (bool): L2-normalise features before distances. Defaults to True.
         center (bool): Subtract the mean of the class centroids before that. Defaults to True.
-        step_norm (str): 'rms' scales every step to unit root mean square, 'none' leaves it. Defaults to
-            'rms'.
+        step_norm (str): 'rms' scales every step to unit root mean square, 'none' leaves it. Defaults to 'rms'.
         stat_dim (int, optional): Channels left by the projection that bounds the memory of the statistics;
             None is exact. Defaults to 16.
         momentum (float): Of the running mean of the steps. Defaults to 0.1.
-        **kwargs: See :class:`~.learnt_mask.LearntMask`.
+        *args, **kwargs: See :class:`~.learnt_mask.LearntMask`.
 
     Attributes:
-        logits (Tensor): (N, P) mask logits.
         step_gain (Tensor): Scalar, the learnt size of the step; with ``mode='instance'``.
         step_weight (Tensor): W of the layer, (d, d) in the space of the statistics; with ``stat_dim=None`` (D, D), or
             (D / groups, D / groups) for each of the maps that merge alike.
@@ -100,8 +86,8 @@ class LTM(LearntMask):
         fitting (bool): Whether the batch about to come determines the projection of the statistics.
         active (bool): Whether to merge. While False the statistics are kept all the same.
     """
-
     presets = {'paper': PAPER}
+    step: Tensor
 
     def __init__(self,
                  *args,
@@ -128,7 +114,7 @@ class LTM(LearntMask):
         self.step_weight: nn.Parameter | None = None
         if num_classes is not None and not self.first:
             tokens, merged_tokens = math.prod(self.source), math.prod(self.target)
-            space = dict(beta=beta, normalize=normalize, center=center)
+            space: dict[str, Any] = dict(beta=beta, normalize=normalize, center=center)
             self.stats = ClassStatistics(num_classes, merged_tokens, self.embed_dims, stat_dim, **space)
             channels = self.stats.centroids.shape[-1]
             self.report = BottleneckReport(num_classes, tokens * channels, **space)
@@ -141,28 +127,24 @@ class LTM(LearntMask):
         self.targets: BatchTargets | Tensor | None = None
         self.reporting = self.fitting = self.gathering = False
         self._observed: Tensor | None = None
-        self._seen: tuple | None = None
+        self._seen: tuple = ()
+
+    @property
+    def _known(self) -> ClassStatistics:
+        """The statistics, where they are known to be kept."""
+        assert self.stats is not None
+        return self.stats
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> tuple[WindowedMerge | None, Carry | None]:
-        """The merging of maps like ``x``, and what the next block needs to know.
-
-        Args:
-            x (Tensor): (B, ..., C, H, W), tokens before merging; those of ``...`` share the mask, and for the
-                statistics their channels are one token's, D in all.
-            carry (Carry, optional): From the block before; None in the first.
-
-        Returns:
-            tuple: The operator (None while merging is off) and this block's own carry.
-        """
+        """See :class:`GridMerger`. For the statistics, channels of maps that merge alike are one token's, D in all."""
         if self.is_constant:
             stamp = (self.logits._version, None if self.stats is None else self.step._version, id(carry))
             # The carry is held, too, which keeps its identity from being reused.
-            own = self._cached('carry', lambda: (carry, self._static_carry(x, carry)), stamp)[1]
-            return (self._constant_operator(x, own) if self.active else None), own
+            _, own, steps = self._cached('carry', lambda: (carry, *self._static_carry(x, carry)), stamp)
+            return (self._constant_operator(x, steps, None) if self.active else None), own
         with autocast_off(x):
             if self.mode == 'static' or self.stats is None:
-                own = self._static_carry(x, carry)
-                steps = None if own is None else own.steps
+                own, steps = self._static_carry(x, carry)
                 operator = self.windowed(x, lambda source, target: self.matrices(source, target, steps))
             else:
                 operator, own = self._by_window(x, carry)
@@ -177,23 +159,11 @@ class LTM(LearntMask):
         """Whether the batch about to come goes into the statistics."""
         return self.targets is not None and (self.training or self.gathering)
 
-    def _constant_operator(self, x: Tensor, carry: Carry | None) -> WindowedMerge:
-        steps = None if carry is None else carry.steps
-
-        def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
-            return self._cached(('matrices', source, target), lambda: self.matrices(source, target, steps))
-
-        def make() -> WindowedMerge:
-            with autocast_off(x):
-                return self.windowed(x, matrices).collapse()
-
-        return self._cached(('operator', *x.shape[-2:]), make)
-
     @torch.no_grad()
-    def _static_carry(self, x: Tensor, carry: Carry | None) -> Carry | None:
-        """Steps of the block before, resampled to this block's grids, plus this block's step, the same for all."""
+    def _static_carry(self, x: Tensor, carry: Carry | None) -> tuple[Carry | None, Tensor | None]:
+        """Own carry, and its steps: those of the block before on this block's grids, plus its own, the same for all."""
         learning, steps = self.learning, None
-        if carry is not None and carry.steps is not None:
+        if carry is not None and isinstance(carry.steps, Tensor):
             steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
         x, pending = self._pending(x, carry)
         if self.stats is not None:
@@ -211,7 +181,7 @@ class LTM(LearntMask):
             steps = step if steps is None else steps + step
         if learning and not self.active:
             pending += (self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2), )
-        return None if steps is None and not pending else Carry(self.source, self.target, steps, pending)
+        return (Carry(self.source, self.target, steps, pending) if steps is not None or pending else None), steps
 
     def _scaled(self, gradient: Tensor) -> Tensor:
         # Tokens that are not finite are reported after the batch; until then they must not break the mask.
@@ -225,10 +195,18 @@ class LTM(LearntMask):
         """The operator with a mask for every window, which has taken the window's own step (Eq. 3)."""
         learning = self.learning
         x, pending = self._pending(x, carry)
-        operator = self.windowed(x, self._tile)
+        scores: list[Tensor] = []
+
+        def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
+            mask, unmerge, score = self._tile(source, target)
+            scores.append(score)
+            return mask, unmerge
+
+        operator = self.windowed(x, matrices)
         kinds = [kind_of(region) for region in operator.regions]
-        scores = [self._tile_scores(source, target) for source, target, _ in kinds]
-        carried = carry.steps.resampled(kinds) if carry is not None and carry.steps is not None else None
+        carried = None
+        if carry is not None and isinstance(carry.steps, WindowSteps):
+            carried = carry.steps.resampled(kinds)
         # The gradient is taken at the mask of evaluation, before this block's own step.
         masks = [region.merge.mT for region in operator.regions] if carried is None else [
             (score + steps).softmax(-1) for score, steps in zip(scores, carried)]
@@ -237,8 +215,8 @@ class LTM(LearntMask):
             merged = self._merged(tiles, operator, [mask.detach() for mask in masks])
             if learning:
                 self._observe(tiles, merged, operator)
-            directions = 2 * self.stats.beta * self.stats.posterior_direction(merged)
-            directions = split_windows(directions, operator, len(x), self.target)
+            direction = 2 * self._known.beta * self._known.posterior_direction(merged)
+            directions = split_windows(direction, operator, len(x), self.target)
         weight = None if self.step_weight is None else at_least_float32(self.step_weight)
         steps = window_steps(tiles, directions, self.step_gain, weight, self.step_norm)
         if carried is not None:
@@ -247,50 +225,43 @@ class LTM(LearntMask):
             self._add_to_report([(score + total).softmax(-1).detach() - before
                                  for score, total, before in zip(scores, steps, masks)])
         if self.training:
-            matrices = [self._sampled(*kind, total) for kind, total in zip(kinds, steps)]
+            moved = [self._sampled(source, target, total) for (source, target, _), total in zip(kinds, steps)]
         else:
-            matrices = [((score + total).softmax(-1).mT, region.unmerge)
+            moved = [((score + total).softmax(-1).mT, region.unmerge)
                         for score, total, region in zip(scores, steps, operator.regions)]
-        moved = operator.with_matrices(matrices)
+        operator = operator.with_matrices(moved)
         if learning and not self.active:
-            pending += (moved, )
-        return moved, Carry(self.source, self.target, WindowSteps(tuple(steps), tuple(kinds)), pending)
+            pending += (operator, )
+        return operator, Carry(self.source, self.target, WindowSteps(tuple(steps), tuple(kinds)), pending)
 
-    def _sampled(self, source: Grid, target: Grid, count: int, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def _sampled(self, source: Grid, target: Grid, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of tiles after their steps, (B, T, N, P), their support sampled, and the way back before any step."""
         support, scores = self.support(source, target, sample=True), self.scores(source, target)
         back = least_squares_inverse(normalize_mask(support, scores))
         return normalize_mask(support, scores + steps.mT), back
 
-    def _tile(self, source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
-        """The mask of a tile before any step, by sign, and its way back, which serves all steps."""
+    def _tile(self, source: Grid, target: Grid) -> tuple[Tensor, Tensor, Tensor]:
+        """The mask of a tile before any step, by sign, its way back, which serves all steps, and its scores.
 
-        def make() -> tuple[Tensor, Tensor]:
-            mask = self.mask(source, target)
-            return mask, least_squares_inverse(mask)
+        These are the pre-softmax mask, transposed, minus infinity where the binary mask is off.
+        """
 
-        return self._while_constant(('tile', source, target), make)
+        def make() -> tuple[Tensor, Tensor, Tensor]:
+            support, scores = self.support(source, target), self.scores(source, target)
+            mask = normalize_mask(support, scores)
+            return mask, least_squares_inverse(mask), scores.masked_fill(support <= 0, -math.inf).mT.contiguous()
 
-    def _tile_scores(self, source: Grid, target: Grid) -> Tensor:
-        """The pre-softmax mask of a tile before any step, transposed, minus infinity where the binary mask is off."""
-
-        def make() -> Tensor:
-            return self.scores(source, target).masked_fill(self.support(source, target) <= 0, -math.inf).mT.contiguous()
-
-        return self._while_constant(('scores', source, target), make)
-
-    def _while_constant(self, key: tuple, make):
-        return self._cached(key, make, self.stamp) if super().is_constant else make()
+        return self._cached(('tile', source, target), make, self.stamp) if super().is_constant else make()
 
     def _tiles(self, x: Tensor, operator: WindowedMerge) -> list[Tensor]:
         """Tokens of all windows in the space of the statistics, (B, T, N, d) for each kind of tile."""
         x = x.detach()
         if self.fitting:
-            self.stats.fit_projection(x.flatten(1, -3).movedim(1, -1).float())
+            self._known.fit_projection(x.flatten(1, -3).movedim(1, -1).float())
             self.fitting = False
-        if self.stats.projection is None:
-            return operator.cut(x.flatten(1, -3).movedim(1, -1).to(self.stats.centroids.dtype))
-        return operator.cut(project_map(x, self.stats.projection))
+        if self._known.projection is None:
+            return operator.cut(x.flatten(1, -3).movedim(1, -1).to(self._known.centroids.dtype))
+        return operator.cut(project_map(x, self._known.projection))
 
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
         """Merged tokens of all windows, (B T, P, d)."""
@@ -310,17 +281,12 @@ class LTM(LearntMask):
 
     @torch.no_grad()
     def _observe(self, tiles: list[Tensor], merged: Tensor, operator: WindowedMerge) -> Tensor:
-        """Add a batch to the statistics; returns its mean gradient, (N, P).
-
-        Args:
-            tiles (list[Tensor]): See :meth:`_tiles`.
-            merged (Tensor): See :meth:`_merged`.
-            operator (WindowedMerge): What they were cut by.
-        """
+        """Add a batch, as :meth:`_tiles` and :meth:`_merged` give it, to the statistics; its mean gradient, (N, P)."""
         tokens = join_windows(tiles, [kind_of(region)[0] for region in operator.regions], self.source)
         targets = self._window_targets(operator, len(tiles[0]))
-        phi, gradient = self.stats.observe(tokens, merged, targets)
-        self._seen = self.report.observe(tokens, targets), phi, targets
+        phi, gradient = self._known.observe(tokens, merged, targets)
+        if self.report is not None:
+            self._seen = self.report.observe(tokens, targets), phi, targets
         self._observed = tokens.sum()
         return gradient
 
@@ -328,15 +294,17 @@ class LTM(LearntMask):
         """The batch just observed, and by how much the masks of its tiles moved, (..., P, N) each."""
         features, phi, targets = self._seen
         moved = torch.stack([change.abs().sum(-1).mean() for change in changes]).mean()
-        self.report.add(features, self.stats.taking_part(phi), self.stats.q, targets, moved)
+        if self.report is not None:
+            self.report.add(features, self._known.taking_part(phi), self._known.q, targets, moved)
 
     def _window_targets(self, operator: WindowedMerge, batch: int) -> BatchTargets:
+        assert self.targets is not None
         try:
-            targets = BatchTargets.of(self.targets, self.stats.num_classes)
+            targets = BatchTargets.of(self.targets, self._known.num_classes)
         except ValueError as error:
-            raise ValueError(f'layer {self.stats.name}: {error}') from None
+            raise ValueError(f'layer {self._known.name}: {error}') from None
         if len(targets.shares) != batch:
-            raise ValueError(f'layer {self.stats.name}: {batch} images but {len(targets.shares)} targets')
+            raise ValueError(f'layer {self._known.name}: {batch} images but {len(targets.shares)} targets')
         parts = [targets.for_windows(*_edges(region, operator.grid)).shares.unflatten(0, (batch, -1))
                  for region in operator.regions]
         return targets._replace(shares=torch.cat(parts, 1).flatten(0, 1))
@@ -347,16 +315,13 @@ class LTM(LearntMask):
         return self.logits.new_zeros(()) if self._observed is None else self._observed
 
     def check_tokens(self) -> None:
-        """Refuse the last training batch if not all its tokens were finite.
+        """Refuse, by a ValueError that names layer and shape, the last training batch if not all tokens were finite.
 
         The host must wait for the device to know, so the forward pass does not ask.
-
-        Raises:
-            ValueError: Names the layer and the shape of its tokens.
         """
         if not self.checksum.isfinite():
-            tokens, channels = math.prod(self.source), self.stats.centroids.shape[-1]
-            raise ValueError(f'layer {self.stats.name}: NaN or infinite values in its tokens, of shape '
+            tokens, channels = math.prod(self.source), self._known.centroids.shape[-1]
+            raise ValueError(f'layer {self._known.name}: NaN or infinite values in its tokens, of shape '
                              f'(B, {tokens}, {channels})')
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
@@ -367,7 +332,7 @@ class LTM(LearntMask):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __getstate__(self) -> dict:
-        return {**super().__getstate__(), 'targets': None, '_observed': None, '_seen': None}
+        return {**super().__getstate__(), 'targets': None, '_observed': None, '_seen': ()}
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, eta={self.eta}, mode={self.mode!r}'
@@ -375,5 +340,5 @@ class LTM(LearntMask):
 
 def _edges(region: Region, grid: Grid) -> list[list[float]]:
     """Edges of a region's tiles on both axes, as shares of the map."""
-    return [[(tile.start + index * tile.size) / side for index in range(tile.count + 1)]
+    return [[(tile.start + index * tile.size) / side for index in range(tile.repeat + 1)]
             for tile, side in zip((region.rows, region.cols), grid)]

@@ -37,17 +37,10 @@ def soft_step(scores: Tensor, threshold: Tensor, temperature: float) -> Tensor:
 
 
 def match_kept(metric: Tensor, kept: Tensor, class_token: bool = True) -> tuple[Tensor, Tensor]:
-    """Similarity and place of the best partner of each token, among the tokens that are kept.
+    """Similarity of each token to its best partner, -inf for those that look for none, and its place, both (B, N).
 
-    Of those kept, counted from 0, the ones at even places look for partners among those at odd places.
-
-    Args:
-        metric (Tensor): (B, N, d), features to compare tokens by.
-        kept (Tensor): (B, N), boolean.
-        class_token (bool): The first token is a class token, which has no partner. Defaults to True.
-
-    Returns:
-        tuple[Tensor]: Similarities, -inf for tokens that look for none, and places, both (B, N).
+    Of those kept, (B, N), counted from 0, the ones at even places look for partners among those at odd places; a class
+    token has none. Tokens are compared by ``metric``, (B, N, d).
     """
     odd = (kept.cumsum(-1) % 2 == 0) & kept
     looking = kept & ~odd
@@ -110,8 +103,9 @@ class LTMP(SequenceMerger):
         """All tokens: how many are left is for the thresholds to say."""
         return count, grid
 
-    def forward(self, tokens: Tensor, attention: Attention, history: History, keep: int | None = None,
+    def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int | None = None,
                 class_token: bool = True) -> tuple[Tensor, History]:
+        assert attention is not None and attention.scores is not None  # it is explicit
         mask = torch.ones_like(history.sizes) if history.weights is None else history.weights
         # The mean over the attending tokens, times their number.
         importance = (attention.scores.mean(1) * mask[..., None]).sum(1)
@@ -128,11 +122,12 @@ class LTMP(SequenceMerger):
         if not class_token:
             spared = importance.masked_fill(mask <= 0, -math.inf).argmax(1, keepdim=True)
         stays = stays.scatter(1, spared, 1.)
-        history = history.dropped(tokens, stays)._replace(weights=mask * stays)
+        weights = mask * stays
+        history = history.dropped(tokens, stays)._replace(weights=weights)
 
         self.shape = history.total, tokens.shape[-1]
-        self.share = history.weights.float().sum(1).mean() / history.total
-        return (tokens, history) if self.training else _leave(tokens, history)
+        self.share = weights.float().sum(1).mean() / history.total
+        return (tokens, history) if self.training else _leave(tokens, history, weights)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, 'share': None}
@@ -142,14 +137,7 @@ class LTMP(SequenceMerger):
 
 
 def _merge(tokens: Tensor, sizes: Tensor, merges: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of tokens with those that merge into them, and their sizes.
-
-    Args:
-        tokens (Tensor): (B, N, C).
-        sizes (Tensor): (B, N).
-        merges (Tensor): (B, N), 1 for tokens that merge, else 0.
-        partners (Tensor): (B, N), places of the tokens that they merge into.
-    """
+    """Means of tokens, (B, N, C), with those that merge (1 in ``merges``) into them as their partners, and their sizes."""
     shares = sizes * merges
     total = sizes.scatter_add(1, partners, shares)
     own, added = (tokens * weight[..., None].to(tokens) for weight in (sizes, shares))
@@ -157,25 +145,21 @@ def _merge(tokens: Tensor, sizes: Tensor, merges: Tensor, partners: Tensor) -> t
     return sums / total[..., None].to(tokens), total
 
 
-def _leave(tokens: Tensor, history: History) -> tuple[Tensor, History]:
+def _leave(tokens: Tensor, history: History, weights: Tensor) -> tuple[Tensor, History]:
     """The tokens that at least one image of the batch needs; those of the others are masked."""
-    kept = history.weights > 0
+    kept = weights > 0
     longest = int(kept.sum(1).max())
     order = (~kept).long().argsort(dim=-1, stable=True)
     left = order[:, :longest]
-    sizes, weights = history.sizes.gather(1, left), history.weights.gather(1, left)
-    weights = None if weights.all() else weights
-    return take(tokens, left), history.moved(lambda: order.argsort(-1).clamp(max=longest - 1), sizes, weights)
+    weights = weights.gather(1, left)
+    return take(tokens, left), history.moved(lambda: order.argsort(-1).clamp(max=longest - 1),
+                                             history.sizes.gather(1, left), None if weights.all() else weights)
 
 
 def operations(shares: Tensor, tokens: int, channels: int, mlp_ratio: float = 4.) -> Tensor:
     """Multiply-accumulates of a stage of transformer blocks (LTMP, section 3.3), of shape ().
 
-    Args:
-        shares (Tensor): (L, ), share of the tokens that each block hands to its MLP and to the next block.
-        tokens (int): Of a sequence, before the first block.
-        channels (int): Of a token.
-        mlp_ratio (float): Hidden channels of the MLPs over ``channels``. Defaults to 4.
+    The sequence has so many tokens before the first block; the blocks hand shares of them, (L, ), to their MLPs and on.
     """
     before = torch.cat((torch.ones_like(shares[:1]), shares[:-1]))
     linear, pairs = tokens * channels**2, tokens**2 * channels
@@ -196,23 +180,15 @@ def budget_loss(model: nn.Module) -> Tensor:
               if isinstance(module, nn.ModuleList) and any(isinstance(block, LTMP) for block in module)]
     if not stages:
         raise ValueError('the model has no LTMP merger: set merger=dict(type="LTMP", ratio=...) of its backbone')
-    left = full = 0.
+    left, full = [], []
     for stage in stages:
-        merger = next(block for block in stage if isinstance(block, LTMP))
-        shares = _shares(stage)
-        shape = (*merger.shape, merger.mlp_ratio)
-        left, full = left + operations(shares, *shape), full + operations(torch.ones_like(shares), *shape)
-    return (left / full - merger.ratio).square()
-
-
-def _shares(stage: nn.ModuleList) -> Tensor:
-    """Share of the tokens that each block of a stage hands on; those without a merger hand on what they get."""
-    shares = []
-    for block in stage:
-        if isinstance(block, LTMP):
-            if block.share is None:
-                raise ValueError('the budget of LTMP is about a batch, and the model has seen none')
-            shares.append(block.share)
-        else:
-            shares.append(shares[-1])
-    return torch.stack(shares)
+        shares: list[Tensor] = []
+        for block in stage:
+            if isinstance(block, LTMP):
+                if block.share is None or block.shape is None:
+                    raise ValueError('the budget of LTMP is about a batch, and the model has seen none')
+                merger, shape, share = block, block.shape, block.share
+            shares.append(share)  # blocks without a merger hand on what they get
+        left.append(operations(torch.stack(shares), *shape, merger.mlp_ratio))
+        full.append(operations(torch.ones_like(torch.stack(shares)), *shape, merger.mlp_ratio))
+    return (torch.stack(left).sum() / torch.stack(full).sum() - merger.ratio).square()

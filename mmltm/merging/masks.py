@@ -5,12 +5,7 @@ from torch import Tensor
 
 
 def gumbel_sigmoid(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Binary sample with straight-through gradient: P(1) = sigmoid(logits), whatever the temperature.
-
-    Args:
-        logits (Tensor): Any shape.
-        temperature (float): Of the sigmoid whose gradient stands in for the step's. Defaults to 1.0.
-    """
+    """Binary sample, P(1) = sigmoid(logits), with the gradient of a sigmoid of some temperature."""
     uniform = torch.rand_like(logits).clamp(torch.finfo(logits.dtype).tiny, 1 - torch.finfo(logits.dtype).eps)
     logits = logits + uniform.log() - (-uniform).log1p()
     soft = (logits / temperature).sigmoid()
@@ -25,14 +20,9 @@ def keep_largest(support: Tensor, logits: Tensor) -> Tensor:
 
 
 def normalize_mask(support: Tensor, scores: Tensor) -> Tensor:
-    """Softmax of ``scores`` over the sources, restricted to ``support`` (paper, Eq. 4).
+    """Softmax of ``scores`` over the sources, restricted to ``support`` (paper, Eq. 4), all (..., N, P).
 
-    Args:
-        support (Tensor): (..., N, P) of zeros and ones, at least a one in every column.
-        scores (Tensor): (..., N, P) pre-softmax mask.
-
-    Returns:
-        Tensor: (..., N, P), non-negative, every column sums to 1.
+    ``support`` is of zeros and ones, at least a one in every column; every column of the result sums to 1.
     """
     # Entries off the support must not decide the shift, or a column could underflow to zero; a column's largest
     # entry on the support is then exp(0) = 1. The shift itself carries no gradient.
@@ -43,15 +33,9 @@ def normalize_mask(support: Tensor, scores: Tensor) -> Tensor:
 
 
 def least_squares_inverse(mask: Tensor, eps: float = 1e-3) -> Tensor:
-    """U = G (G^T G + eps I)^-1, the way back from merged tokens to all tokens.
+    """U = G (G^T G + eps I)^-1, (..., N, P) as G is, the way back from merged tokens to all tokens.
 
     G^T U is the identity up to ``eps``, and no gain of U exceeds 1 / (2 sqrt(eps)).
-
-    Args:
-        mask (Tensor): G, (..., N, P).
-
-    Returns:
-        Tensor: U, (..., N, P).
     """
     gram = mask.mT @ mask
     gram = gram + eps * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)

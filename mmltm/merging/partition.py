@@ -21,15 +21,9 @@ def local_partition(source: Grid, target: Grid, base: Grid) -> Tensor:
     """Ones where a source cell goes into a target cell, each into one, (N, P); no column is empty.
 
     One tree joins the cells of the window as it was before any merge, by Ward's criterion (Ward, "Hierarchical
-    Grouping to Optimize an Objective Function", JASA 1963); source and target cells are its branches at N and at P.
-    So groups stay of
-    about one size however often a window is merged, and need be no rectangles: from 8 x 8 to 7 x 7 cells, 15 pairs all
-    over the map are joined, where intervals on both axes would join two whole rows and two whole columns.
-
-    Args:
-        source (tuple): Height and width before merging, N = h w.
-        target (tuple): The same after merging, P = h' w' <= N.
-        base (tuple): The same before the first merge of the window, at least N cells.
+    Grouping to Optimize an Objective Function", JASA 1963); source and target cells are its branches at N and at P. So
+    groups stay of about one size however often a window is merged, and need be no rectangles: from 8 x 8 to 7 x 7 cells,
+    15 pairs all over the map are joined, where intervals on both axes would join two whole rows and two whole columns.
     """
     mask = torch.zeros(math.prod(source), math.prod(target), dtype=torch.float64)
     mask[_groups(base, source), _groups(base, target)] = 1
@@ -44,10 +38,7 @@ def _tree(base: Grid) -> np.ndarray:
 
 @cache
 def _groups(base: Grid, grid: Grid) -> np.ndarray:
-    """Cell of ``grid`` that each cell of ``base`` is part of, (h w,).
-
-    Groups are laid out so that they lie as near as they can to where they come from.
-    """
+    """Cell of ``grid`` that each cell of ``base`` is part of, (h w,), as near as can be to where it comes from."""
     count = math.prod(grid)
     if count == 1:
         return np.zeros(math.prod(base), dtype=np.int64)

@@ -3,7 +3,6 @@
 The merged grids, the way back and the cost are those of LTM at the same ratio; the mask alone differs.
 """
 
-
 from torch import Tensor
 
 from mmltm.ib.precision import autocast_off
@@ -46,10 +45,7 @@ class FixedMask(GridMerger):
 
 
 class AvgPool(FixedMask):
-    """Every merged token is the mean of the area of the map that it takes the place of.
-
-    It is LTM's mask before that has learnt anything.
-    """
+    """Every merged token is the mean of the area of the map that it takes the place of, as LTM's are at first."""
 
     def mask(self, source: Grid, target: Grid) -> Tensor:
         overlap = local_overlap(source, target)

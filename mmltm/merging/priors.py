@@ -34,10 +34,8 @@ def uniform_scores(source: Grid, target: Grid, base: Grid) -> Tensor:
 
 
 def _falling_off(weights: Tensor, source: Grid, target: Grid, floor: float = 0.05) -> Tensor:
-    """Logarithm of weights, in place of zeros of what falls by half with every cell of distance, from ``floor`` on.
-
-    So a cell that the mask adds enters gently.
-    """
+    """Logarithm of weights, in place of zeros of what falls by half with every cell of distance, from ``floor`` on."""
+    # So a cell that the mask adds enters gently.
     away = floor * 0.5 ** local_gap(source, target)
     return torch.where(weights > TOUCH, weights, away).log().float()
 
@@ -45,18 +43,13 @@ def _falling_off(weights: Tensor, source: Grid, target: Grid, floor: float = 0.0
 class Prior(NamedTuple):
     """What a mask is before it has learnt anything, from the grids before and after the merge and before the first.
 
-    Attributes:
-        weights (callable): Gives a matrix, (N, P), whose entries above 0 are on.
-        scores (callable): Gives the pre-softmax mask before any information-bottleneck step, (N, P).
+    Entries of ``weights``, (N, P), above 0 are on; ``scores``, (N, P), is the pre-softmax mask before any step.
     """
     weights: Callable[[Grid, Grid, Grid], Tensor]
     scores: Callable[[Grid, Grid, Grid], Tensor]
 
     def logits(self, source: Grid, target: Grid, base: Grid) -> Tensor:
-        """Initial mask logits, (N, P): 1 where an entry is on, -2 elsewhere.
-
-        Both are near zero, so that learning can still flip an entry.
-        """
+        """Initial mask logits, (N, P): 1 where an entry is on, -2 elsewhere, so that learning can still flip it."""
         return torch.where(self.weights(source, target, base) > TOUCH, 1., -2.).float()
 
 

@@ -33,8 +33,9 @@ class Random(FixedMask):
         drawn (Tensor): (N, P), the mask of the base window.
         seed (Tensor): That the masks of windows at the edges are drawn with.
     """
-
     random_init = True
+    drawn: Tensor
+    seed: Tensor
 
     def __init__(self, *args, seed: int | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)

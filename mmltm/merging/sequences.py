@@ -17,13 +17,8 @@ from .grids import Grid
 
 
 class Attention(NamedTuple):
-    """What an attention knows of its tokens.
-
-    Attributes:
-        queries (Tensor): (B, heads, N, d).
-        keys (Tensor): (B, heads, N, d).
-        scores (Tensor, optional): (B, heads, N, N), every row of which sums to 1, where the merger wants them.
-    """
+    """What an attention knows of its tokens: queries and keys, (B, heads, N, d), and, where the merger wants them, scores,
+    (B, heads, N, N), every row of which sums to 1."""
     queries: Tensor
     keys: Tensor
     scores: Tensor | None = None
@@ -50,12 +45,7 @@ class History(NamedTuple):
 
     @classmethod
     def whole(cls, tokens: Tensor, track: bool = True) -> 'History':
-        """Of tokens, (B, N, C), to which nothing has happened yet.
-
-        Args:
-            tokens (Tensor): (B, N, C).
-            track (bool): Whether the way back will be asked for. Defaults to True.
-        """
+        """Of tokens, (B, N, C), to which nothing has happened yet; ``track`` if the way back will be asked for."""
         batch, count = tokens.shape[:2]
         history = cls(None, torch.ones(batch, count, device=tokens.device), count)
         return history.tracked() if track else history
@@ -67,22 +57,17 @@ class History(NamedTuple):
         return self._replace(source=torch.arange(self.total, device=self.sizes.device).expand_as(self.sizes))
 
     def moved(self, indices: Callable[[], Tensor], sizes: Tensor, weights: Tensor | None) -> 'History':
-        """After every token has gone to a new place.
+        """After every token has gone to a new place, (B, N), asked for if the way back counts.
 
-        Args:
-            indices (callable): Gives (B, N), the new place of each of the tokens; called if the way back counts.
-            sizes (Tensor): (B, N'), of the new tokens.
-            weights (Tensor, optional): (B, N'), of the new tokens.
+        Sizes and weights, (B, N'), are those of the new tokens.
         """
         source = None if self.source is None else indices().gather(1, self.source)
         return self._replace(source=source, sizes=sizes, weights=weights)
 
     def dropped(self, tokens: Tensor, stays: Tensor) -> 'History':
-        """After tokens have left, or have been masked in place of leaving; the way back has them as they were.
+        """After some of the tokens, (B, N, C), have left, or been masked; the way back has them as they were.
 
-        Args:
-            tokens (Tensor): (B, N, C).
-            stays (Tensor): (B, N), 1 for tokens that stay, else 0. If it has a gradient, the way back gives it one.
+        ``stays``, (B, N), is 1 for tokens that stay, else 0. If it has a gradient, the way back gives it one.
         """
         if self.source is None:
             return self
@@ -92,8 +77,9 @@ class History(NamedTuple):
 
     def restore(self, tokens: Tensor) -> Tensor:
         """The way back, (B, N, C) to (B, N0, C): every token is a copy of the one that it went into."""
+        assert self.source is not None  # else nobody was to ask for the way back
         full = take(tokens, self.source)
-        if self.left is None:
+        if self.left is None or self.present is None:
             return full
         # Exact at both ends, and differentiable by the weight.
         return torch.lerp(self.left.to(full), full, self.present[..., None].to(full))
@@ -101,11 +87,7 @@ class History(NamedTuple):
     def mean(self, tokens: Tensor, skip: int = 0) -> Tensor:
         """Mean over the tokens that were there at first, (B, N, C) to (B, C): each counts as many as it stands for.
 
-        ToMe's global average pooling, too; tokens that have left count nothing, as in attention.
-
-        Args:
-            tokens (Tensor): (B, N, C).
-            skip (int): Class tokens at the beginning, which do not count. Defaults to 0.
+        Tokens that have left count nothing, as in attention, nor do ``skip`` class tokens at the beginning.
         """
         counts = self.sizes
         if self.weights is not None:  # 0 for tokens that have left, with the gradient of what made it 0
@@ -125,11 +107,9 @@ class SequenceMerger(Merger):
     How many tokens a block keeps is as many as LTM would keep, for maps of any size, or follows from ``r``.
 
     Args:
-        source (tuple, optional): Base window (h, w) before merging. Defaults to None.
-        target (tuple, optional): Base window (h', w') after merging. Defaults to None.
+        source, target (tuple, optional): Base window before and after merging. Default to None.
         r (int, optional): In place of windows: how many tokens the block takes away. Defaults to None.
-        index (int): Of the block among those that may merge. Defaults to 0.
-        depth (int): Number of such blocks. Defaults to 1.
+        index, depth (int): Place of the block among those that may merge, and their number. Default to 0 and 1.
 
     Attributes:
         explicit (bool): Whether :class:`Attention` must come with scores.
@@ -137,7 +117,7 @@ class SequenceMerger(Merger):
         needs_class_token (bool): Whether there must be a class token.
         least_share (float): The smallest share of its tokens that a block can be asked to leave.
     """
-    amounts = ('ratio', 'r')
+    amounts: ClassVar[tuple[str, ...]] = ('ratio', 'r')
     keeps_grid = False
     explicit: ClassVar[bool] = False
     by_tokens: ClassVar[bool] = False
@@ -147,15 +127,13 @@ class SequenceMerger(Merger):
     def __init__(self, source: Grid | None = None, target: Grid | None = None, r: int | None = None,
                  index: int = 0, depth: int = 1) -> None:
         super().__init__()
-        self.source, self.target, self.r = source, target, r
+        self.source, self.target, self.r = source or (), target or (), r
         self.index, self.depth = index, depth
 
     def remaining(self, count: int, grid: Grid) -> tuple[int, Grid]:
         """How many of ``count`` patch tokens to keep, and the grid that as many would have.
 
-        Args:
-            count (int): Patch tokens.
-            grid (tuple): That they came from, or that the call for the block before returned.
+        ``grid`` is the one that they came from, or that the call for the block before returned.
         """
         if self.r is not None:
             return max(count - self.r, 1), grid
@@ -193,7 +171,7 @@ class SequenceMerger(Merger):
         config, depth = dict(config), sum(host.depths)
         if 'r' in config:
             r = _checked_r(config.pop('r'), host)
-            blocks = [dict(r=r) if r else None] * depth
+            blocks: list[dict[str, Any] | None] = [dict(r=r) if r else None] * depth
         else:
             if config.get('window', 7) is None:
                 raise ValueError(f'merger {cls.__name__} keeps no grid, so window=None, one mask for a whole map, '

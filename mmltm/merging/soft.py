@@ -26,17 +26,15 @@ WINDOWS = {2: (1, 2), 4: (2, 2)}
 
 
 class SoftMerge:
-    """Merging of maps, (B, ..., C, H, W), by scores, and the way back.
+    """Merging of maps, (B, ..., C, H, W), by scores, (B', 1, H, W), each for B / B' neighbouring maps, and the way back.
 
-    Args:
-        scores (Tensor): (B', 1, H, W), of which each image's serves B / B' neighbouring maps.
-        window (tuple): Cells that become one.
+    ``window`` says how many cells become one.
     """
 
     def __init__(self, scores: Tensor, window: Grid) -> None:
         self.scores, self.window = scores, window
-        self.grid = tuple(scores.shape[-2:])
-        self.merged_grid = tuple(-(-side // cells) for side, cells in zip(self.grid, window))
+        self.grid: Grid = tuple(scores.shape[-2:])
+        self.merged_grid: Grid = tuple(-(-side // cells) for side, cells in zip(self.grid, window))
 
     def _scores_for(self, maps: Tensor) -> Tensor:
         return self.scores.repeat_interleave(len(maps) // len(self.scores), 0).to(maps.dtype)
@@ -71,14 +69,8 @@ class SoftMerging(GridMerger):
 
     Configs say ``p``, 2 or 4, the number of neighbouring cells that become one, and may say ``position``, which blocks
     merge, counted over all stages; by default the first of every stage if a block merges what the block before has left
-    over, else all.
-
-    Args:
-        *args: See :class:`~mmltm.merging.base.GridMerger`; the window is (1, 2) or (2, 2) and becomes (1, 1).
-        **kwargs: The same.
-
-    Attributes:
-        query, key (nn.Linear): W_Q and W_K, from d to d / 2 channels.
+    over, else all. The window of :class:`~mmltm.merging.base.GridMerger` is (1, 2) or (2, 2) and becomes (1, 1);
+    ``query`` and ``key`` are W_Q and W_K, from d to d / 2 channels.
     """
     amounts = ('p', )
     default_amount = dict(p=2)

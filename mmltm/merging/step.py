@@ -31,16 +31,11 @@ Kind = tuple[Grid, Grid, int]
 def kind_of(region: Region) -> Kind:
     """Grids of a region's tiles, and their number."""
     rows, cols = region.rows, region.cols
-    return (rows.size, cols.size), (rows.merged, cols.merged), rows.count * cols.count
+    return (rows.size, cols.size), (rows.merged, cols.merged), rows.repeat * cols.repeat
 
 
 class WindowSteps(NamedTuple):
-    """Sums of the steps that the masks of an image's windows have taken so far.
-
-    Attributes:
-        tiles (tuple[Tensor]): (B, T, P, N) for each kind of tile, T tiles of it.
-        kinds (tuple): What these are.
-    """
+    """Sums of the steps that the masks of an image's windows have taken, (B, T, P, N) for each kind of T tiles."""
     tiles: tuple[Tensor, ...]
     kinds: tuple[Kind, ...]
 
@@ -51,10 +46,10 @@ class WindowSteps(NamedTuple):
         stage has begun, all of them go on from the mean over the image's windows.
         """
         if [count for *_, count in kinds] == [count for *_, count in self.kinds]:
-            pairs = zip(self.tiles, self.kinds)
+            pairs = list(zip(self.tiles, self.kinds))
         else:
-            largest = max(range(len(self.kinds)), key=lambda index: self.kinds[index][2])
-            pairs = ((self.tiles[largest].mean(1, keepdim=True), self.kinds[largest]) for _ in kinds)
+            tile, kind = max(zip(self.tiles, self.kinds), key=lambda pair: pair[1][2])
+            pairs = [(tile.mean(1, keepdim=True), kind)] * len(kinds)
         return [resample_mask(tile, target, source, new_target, new_source)
                 for (tile, (source, target, _)), (new_source, new_target, _) in zip(pairs, kinds)]
 
@@ -63,8 +58,7 @@ def window_steps(tiles: Sequence[Tensor], directions: Sequence[Tensor], gain: Te
                  norm: str) -> list[Tensor]:
     """The step of every window, gain f(Z) V^T, transposed: V f(Z)^T = (V + V W^T) Z^T.
 
-    Only gain and weight carry a gradient: directions are constants of the backward pass, and so is the norm that
-    scales a step, whose gradient at zero would be NaN.
+    Only gain and weight carry a gradient; that of the norm that scales a step would be NaN at zero.
 
     Args:
         tiles (Sequence[Tensor]): Z, (B, T, N, d) for each kind of tile.
@@ -91,14 +85,9 @@ def window_steps(tiles: Sequence[Tensor], directions: Sequence[Tensor], gain: Te
 
 
 def project_map(x: Tensor, matrix: Tensor) -> Tensor:
-    """Project the tokens of a map, without moving the map about in memory.
+    """Project the tokens of a map by a (D, d) matrix, (B, H, W, d), without moving the map about in memory.
 
-    Args:
-        x (Tensor): (B, C, H, W), or (B, A, C, H, W) whose tokens have the channels of all A groups.
-        matrix (Tensor): (D, d), D = A C.
-
-    Returns:
-        Tensor: (B, H, W, d).
+    The map is (B, D, H, W), or (B, A, C, H, W), D = A C, whose tokens have the channels of all A groups.
     """
     size, x = x.shape[-2:], x.to(matrix.dtype)
     if x.dim() == 5:

@@ -10,7 +10,6 @@ the depth, ``prune_until``. A dropped token counts in no mean, nor in proportion
 place is taken by the token that it was matched with.
 """
 
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,13 +17,7 @@ from .tome import Matching, ToMe
 
 
 def mlerp(x: Tensor, sizes: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
-    """Means with the largest norm of their tokens, (B, N - r, C), and what they stand for, (B, N - r).
-
-    Args:
-        x (Tensor): (B, N, C).
-        sizes (Tensor): (B, N), what each token counts in a mean.
-        matching (Matching): Which tokens merge.
-    """
+    """Means with the largest norm of their tokens, (B, N - r, C), and what they stand for; see :meth:`ToMe.fuse`."""
     means, sizes = matching.average(x, sizes)
     return F.normalize(means, dim=-1) * matching.combine(x.norm(dim=-1, keepdim=True), 'amax'), sizes
 
@@ -33,11 +26,8 @@ class ToFu(ToMe):
     """Drops one of two similar tokens in early blocks, and merges them in late ones, at most half of the tokens.
 
     Args:
-        prune_until (float): Share of the blocks, counted from the first, that drop tokens. Defaults to 0.5.
+        prune_until (float): Share of the blocks, counted from the first, that drop tokens, in [0, 1]. Defaults to 0.5.
         *args, **kwargs: See :class:`ToMe`.
-
-    Raises:
-        ValueError: If ``prune_until`` is outside [0, 1].
     """
 
     def __init__(self, *args, prune_until: float = 0.5, **kwargs) -> None:

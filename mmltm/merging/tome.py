@@ -35,12 +35,7 @@ class Matching(NamedTuple):
     tokens: int
 
     def combine(self, x: Tensor, reduce: str = 'sum') -> Tensor:
-        """Tokens, those that merge combined with those at odd places: (B, N, C) to (B, N - r, C).
-
-        Args:
-            x (Tensor): (B, N, C).
-            reduce (str): 'sum' or 'amax', as ``Tensor.scatter_reduce`` takes it. Defaults to 'sum'.
-        """
+        """Tokens, those that merge combined ('sum' or 'amax') with those at odd places: (B, N, C) to (B, N - r, C)."""
         merged = take(x[:, ::2], self.merged)
         odd = x[:, 1::2].scatter_reduce(1, self.into[..., None].expand_as(merged), merged, reduce)
         return torch.cat((take(x[:, ::2], self.kept), odd), 1)

@@ -82,7 +82,8 @@ class MergeTrace:
         self._handles = []
 
     def _take(self, name: str, merger: Merger, args: tuple, kwargs: dict, output: tuple[Any, Any]) -> None:
-        arguments, before = _bound(merger, args, kwargs), ()
+        arguments = _bound(merger, args, kwargs)
+        before: tuple[MergeOperator, ...] = ()
         if merger.keeps_grid:
             owner, grid = name.rpartition('.')[0], tuple(arguments['x'].shape[-2:])
             before = self._chains.get(owner, ())

@@ -1,8 +1,7 @@
 """Merging of maps of any size, window by window, by given matrices.
 
 Notation of the paper, section 3: tokens Z (N, D), mask G (N, P) whose columns sum to 1, merged tokens G^T Z. A sequence
-of tokens is a map whose channels come last in memory (:func:`~mmltm.merging.grids.tokens_to_map`); it is merged, and
-returned, in that layout.
+of tokens is a map whose channels come last in memory (:func:`~mmltm.merging.grids.tokens_to_map`).
 """
 
 import copy
@@ -24,10 +23,8 @@ class Region(NamedTuple):
     """T equal tiles side by side, and the matrices that merge them and lead back.
 
     Attributes:
-        rows (AxisTile): Where they are on the vertical axis.
-        cols (AxisTile): The same on the horizontal axis.
-        merge (Tensor): G, (N, P), of all tiles, or (B, T, N, P), one a tile of every image.
-        unmerge (Tensor): U, of either shape, too.
+        rows, cols (AxisTile): Where they are on the vertical and the horizontal axis.
+        merge, unmerge (Tensor): G and U, each (N, P) for all tiles, or (B, T, N, P), one a tile of every image.
     """
     rows: AxisTile
     cols: AxisTile
@@ -37,7 +34,7 @@ class Region(NamedTuple):
 
 class Band(NamedTuple):
     """Equal rows of windows, one below the other, and the matrices, (N, P), that merge one row as a whole."""
-    count: int
+    repeat: int
     merge: Tensor
     unmerge: Tensor
 
@@ -47,11 +44,7 @@ def _channels_last(x: Tensor) -> bool:
 
 
 def _to_tiles(x: Tensor, rows: int, cols: int) -> Tensor:
-    """Cut a (B, C, rows * h, cols * w) map into T = rows * cols tiles.
-
-    Returns:
-        Tensor: (B T, h w, C) if channels come last in memory, else (B C T, h w).
-    """
+    """T = rows * cols tiles of a map, (B C T, h w), or (B T, h w, C) if its channels come last in memory."""
     b, c, height, width = x.shape
     h, w = height // rows, width // cols
     if _channels_last(x):
@@ -85,7 +78,7 @@ def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
 
 
 def _apply_to_tiles(x: Tensor, rows: int, cols: int, out: Grid, matrix: Tensor) -> Tensor:
-    """Multiply every tile of a (B, C, rows * h, cols * w) map by a matrix, (h w, h' w'), or by one a tile."""
+    """Every tile of a (B, C, rows * h, cols * w) map times a matrix, (h w, h' w'), or one a tile."""
     return _from_tiles(_multiply(_to_tiles(x, rows, cols), matrix, _channels_last(x)), x, rows, cols, out)
 
 
@@ -109,8 +102,8 @@ class WindowedMerge:
         cols = tile_axis(grid[1], source[1], target[1])
         self.regions = [Region(r, c, *matrices((r.size, c.size), (r.merged, c.merged))) for r in rows for c in cols]
         self._width = len(cols)
-        self.grid = tuple(grid)
-        self.merged_grid = (sum(r.count * r.merged for r in rows), sum(c.count * c.merged for c in cols))
+        self.grid: Grid = tuple(grid)
+        self.merged_grid: Grid = tuple(sum(tile.repeat * tile.merged for tile in axis) for axis in (rows, cols))
         self.bands: list[Band] = []
 
     @property
@@ -119,17 +112,10 @@ class WindowedMerge:
         return [self.regions[start:start + self._width] for start in range(0, len(self.regions), self._width)]
 
     def cut(self, tokens: Tensor) -> list[Tensor]:
-        """The windows of every region, in the order of :attr:`regions`.
-
-        Args:
-            tokens (Tensor): (B, H, W, d).
-
-        Returns:
-            list[Tensor]: (B, T, h w, d) each.
-        """
+        """The windows of every region, in the order of :attr:`regions`: (B, H, W, d) to (B, T, h w, d) each."""
         x = tokens.contiguous().movedim(-1, 1)
-        return [_to_tiles(_cut(x, region), region.rows.count, region.cols.count).unflatten(0, (len(x), -1))
-                for region in self.regions]
+        return [_to_tiles(_cut(x, rows, cols), rows.repeat, cols.repeat).unflatten(0, (len(x), -1))
+                for rows, cols, *_ in self.regions]
 
     def with_matrices(self, matrices: Sequence[tuple[Tensor, Tensor]]) -> 'WindowedMerge':
         """The same merging with other matrices, G and U of every region, each of either shape of :class:`Region`."""
@@ -144,15 +130,12 @@ class WindowedMerge:
 
         Cutting a map into windows and putting these side by side moves it about in memory, one kind of window after the
         other. A row of windows lies in memory as it is, so a small map is merged sooner by a product with a matrix that
-        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much.
-        For
-        constant masks: the matrices are worth their making only if they are used again.
-
-        Args:
-            limit (int): Largest number of cells that a row of windows may be merged into.
+        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much. For
+        constant masks: the matrices, of rows that merge into ``limit`` cells at most, are worth their making only if
+        they are used again.
         """
         first, height = self.regions[0], max(region.rows.merged for region in self.regions)
-        alike = self._width == 1 and first.cols.count > 1
+        alike = self._width == 1 and first.cols.repeat > 1
         if not alike and height * self.merged_grid[1] <= limit and first.merge.dim() == 2:
             self.bands = [self._band(line) for line in self._lines]
         return self
@@ -161,15 +144,15 @@ class WindowedMerge:
         rows, mask = line[0].rows, line[0].merge
         n, p = rows.size * self.grid[1], rows.merged * self.merged_grid[1]
         identity = torch.eye(n, dtype=mask.dtype, device=mask.device)
-        one = [region._replace(rows=rows._replace(start=0, count=1)) for region in line]
+        one = [region._replace(rows=rows._replace(start=0, repeat=1)) for region in line]
         merge = _merge_line(identity.view(n, 1, rows.size, self.grid[1]), one).flatten(1)
         unmerge = _unmerge_line(identity[:p, :p].reshape(p, 1, rows.merged, self.merged_grid[1]), one).flatten(1).mT
-        return Band(rows.count, merge, unmerge.contiguous())
+        return Band(rows.repeat, merge, unmerge.contiguous())
 
     def merge(self, x: Tensor) -> Tensor:
         """G^T x: (B, ..., C, H, W) to (B, ..., C, H', W')."""
         if self.bands and x.is_contiguous():
-            rows = _cut_rows(x, [(band.count, len(band.merge)) for band in self.bands])
+            rows = _cut_rows(x, [(band.repeat, len(band.merge)) for band in self.bands])
             merged = [part @ band.merge.to(x.dtype) for part, band in zip(rows, self.bands)]
             return _join_rows(merged, (*x.shape[:-2], *self.merged_grid))
         maps = x.flatten(0, -4)
@@ -179,109 +162,83 @@ class WindowedMerge:
         """U y: (B, ..., C, H', W') to (B, ..., C, H, W)."""
         maps, lines, top = y.flatten(0, -4), [], 0
         for line in self._lines:
-            height = line[0].rows.count * line[0].rows.merged
+            height = line[0].rows.repeat * line[0].rows.merged
             lines.append(_unmerge_line(maps[:, :, top:top + height], line))
             top += height
         return _cat(lines, 2).unflatten(0, y.shape[:-3])
 
     def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
-        """All tokens plus what merged space has added since: full + U (update - merged).
-
-        Args:
-            full (Tensor): (B, ..., C, H, W), the map before merging.
-            merged (Tensor): (B, ..., C, H', W'), ``self.merge(full)``, which the caller has at hand.
-            update (Tensor): (B, ..., C, H', W'), what became of ``merged``.
-        """
+        """All tokens plus what merged space has added since: full + U (update - merged), merged = G^T full."""
         added = update - merged
         if not self.bands or not (full.is_contiguous() and added.is_contiguous() and full.dtype == added.dtype):
             return full + self.unmerge(added)
-        rows = _cut_rows(full, [(band.count, len(band.merge)) for band in self.bands])
-        added_rows = _cut_rows(added, [(band.count, band.merge.shape[1]) for band in self.bands])
+        rows = _cut_rows(full, [(band.repeat, len(band.merge)) for band in self.bands])
+        added_rows = _cut_rows(added, [(band.repeat, band.merge.shape[1]) for band in self.bands])
         restored = [torch.addmm(part, added_part, band.unmerge.mT.to(part.dtype))
                     for part, added_part, band in zip(rows, added_rows, self.bands)]
         return _join_rows(restored, full.shape)
 
     def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """U f(G^T x) for a function f of single tokens, which may be computed in any order.
+        """U f(G^T x) of tokens (B, H W, C) for a function f of single tokens, (..., C), in any order.
 
         The same as merging, f and unmerging, but the merged windows need not be put side by side and cut again.
-
-        Args:
-            tokens (Tensor): (B, H W, C).
-            function (callable): Of (..., C), each token by itself.
-
-        Returns:
-            Tensor: (B, H W, C).
         """
         x = tokens_to_map(tokens, self.grid)
 
         def through(region: Region) -> Tensor:
-            part, rows, cols = _cut(x, region), region.rows, region.cols
-            tiles = function(_multiply(_to_tiles(part, rows.count, cols.count), region.merge, True))
+            rows, cols = region.rows, region.cols
+            part = _cut(x, rows, cols)
+            tiles = function(_multiply(_to_tiles(part, rows.repeat, cols.repeat), region.merge, True))
             tiles = _multiply(tiles.flatten(0, -3), region.unmerge.mT, True)
-            return _from_tiles(tiles, part, rows.count, cols.count, (rows.size, cols.size))
+            return _from_tiles(tiles, part, rows.repeat, cols.repeat, (rows.size, cols.size))
 
         return map_to_tokens(_cat([_cat([through(region) for region in line], 3) for line in self._lines], 2))
 
 
 def map_windows(tokens: Tensor, grid: Grid, source: Grid, target: Grid,
                 function: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Apply a function to windows as they are merged, those of one kind together, for mergers without matrices.
+    """Apply a function to the windows of tokens, (B, H W, C), those of one kind together, for mergers without matrices.
 
-    Args:
-        tokens (Tensor): (B, H W, C).
-        grid (tuple): H and W.
-        source (tuple): Base window before merging.
-        target (tuple): Base window after merging.
-        function (callable): Of windows, (windows, h w, C), and the number of tokens that a merge leaves of each;
-            returns windows of the same shape.
-
-    Returns:
-        Tensor: (B, H W, C).
+    The function is one of windows, (windows, h w, C), and the number of tokens that a merge leaves of each, and returns
+    windows of the same shape.
     """
     x = tokens_to_map(tokens, grid)
 
     def through(rows: AxisTile, cols: AxisTile) -> Tensor:
-        part = _cut(x, Region(rows, cols, None, None))
-        windows = function(_to_tiles(part, rows.count, cols.count), rows.merged * cols.merged)
-        return _from_tiles(windows, part, rows.count, cols.count, (rows.size, cols.size))
+        part = _cut(x, rows, cols)
+        windows = function(_to_tiles(part, rows.repeat, cols.repeat), rows.merged * cols.merged)
+        return _from_tiles(windows, part, rows.repeat, cols.repeat, (rows.size, cols.size))
 
     rows, cols = (tile_axis(*sides) for sides in zip(grid, source, target))
     return map_to_tokens(_cat([_cat([through(row, col) for col in cols], 3) for row in rows], 2))
 
 
-def _cut(x: Tensor, region: Region) -> Tensor:
-    """The part of a (B, C, H, W) map that a region covers."""
-    r, c = region.rows, region.cols
-    return x[:, :, r.start:r.start + r.size * r.count, c.start:c.start + c.size * c.count]
+def _cut(x: Tensor, r: AxisTile, c: AxisTile) -> Tensor:
+    """The part of a (B, C, H, W) map that tiles cover."""
+    return x[:, :, r.start:r.start + r.size * r.repeat, c.start:c.start + c.size * c.repeat]
 
 
 def _merge_line(x: Tensor, line: Sequence[Region]) -> Tensor:
     """Merge the part of a (B, C, H, W) map that regions side by side cover."""
-    return _cat([
-        _apply_to_tiles(_cut(x, region), region.rows.count, region.cols.count,
-                        (region.rows.merged, region.cols.merged), region.merge) for region in line
-    ], 3)
+    return _cat([_apply_to_tiles(_cut(x, r, c), r.repeat, c.repeat, (r.merged, c.merged), merge)
+                 for r, c, merge, _ in line], 3)
 
 
 def _unmerge_line(y: Tensor, line: Sequence[Region]) -> Tensor:
     """The way back for the merged part, (B, C, h', W'), of regions side by side."""
     parts, left = [], 0
     for rows, cols, _, unmerge in line:
-        width = cols.count * cols.merged
+        width = cols.repeat * cols.merged
         parts.append(_apply_to_tiles(
-            y[..., left:left + width], rows.count, cols.count, (rows.size, cols.size), unmerge.mT))
+            y[..., left:left + width], rows.repeat, cols.repeat, (rows.size, cols.size), unmerge.mT))
         left += width
     return _cat(parts, 3)
 
 
 def _cut_rows(x: Tensor, bands: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Cut contiguous maps, (..., H, W), into bands of ``count`` rows of windows, n cells each: (... count, n)."""
-    maps, start, parts = x.view(-1, x.shape[-2] * x.shape[-1]), 0, []
-    for count, n in bands:
-        parts.append(maps[:, start:start + count * n].reshape(-1, n))
-        start += count * n
-    return parts
+    """Cut contiguous maps, (..., H, W), into bands of so many rows of windows, n cells each: (... rows, n)."""
+    parts = x.view(-1, x.shape[-2] * x.shape[-1]).split([rows * n for rows, n in bands], 1)
+    return [part.reshape(-1, n) for part, (_, n) in zip(parts, bands)]
 
 
 def _join_rows(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
@@ -292,4 +249,4 @@ def _join_rows(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
 
 def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
     """Parts side by side; a single one without the copy that torch.cat makes."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)

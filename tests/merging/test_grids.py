@@ -94,14 +94,14 @@ def test_tiles_cover_the_axis(length, source, data):
     position = 0
     for tile in tiles:
         assert tile.start == position and 1 <= tile.merged <= tile.size
-        position += tile.size * tile.count
+        position += tile.size * tile.repeat
     assert position == length
 
 
 @given(length=st.integers(1, 200), longer=st.integers(0, 40))
 def test_a_longer_axis_keeps_the_windows_before_its_end(length, longer):
     def windows(tiles):
-        return [tile.size for tile in tiles for _ in range(tile.count)]
+        return [tile.size for tile in tiles for _ in range(tile.repeat)]
     before, after = windows(tile_axis(length, 7, 6))[:-1], windows(tile_axis(length + longer, 7, 6))
     assert after[:len(before)] == before
 
@@ -118,7 +118,7 @@ def test_a_remainder_keeps_no_larger_share_than_a_window(length, source, data):
 
 @pytest.mark.parametrize('length, merged', [(4, 3), (7, 6), (8, 7), (10, 6 + 2), (14, 12), (20, 12 + 5), (22, 12 + 7)])
 def test_what_remains_of_an_axis(length, merged):
-    assert sum(tile.count * tile.merged for tile in tile_axis(length, 7, 6)) == merged
+    assert sum(tile.repeat * tile.merged for tile in tile_axis(length, 7, 6)) == merged
 
 
 @given(source=side, data=st.data())

@@ -107,8 +107,8 @@ def test_every_window_of_a_map_for_itself(groups, channels_last):
         means = x.flatten(1, -3).mean((-2, -1))[..., None, None].unflatten(1, x.shape[1:-2])
         for region in operator.regions:
             rows, cols = region.rows, region.cols
-            for row in range(rows.count):
-                for col in range(cols.count):
+            for row in range(rows.repeat):
+                for col in range(cols.repeat):
                     top, left = rows.start + row * rows.size, cols.start + col * cols.size
                     window = x[..., top:top + rows.size, left:left + cols.size]
                     mask, _ = ltm.matrices((rows.size, cols.size), (rows.merged, cols.merged))
@@ -117,8 +117,8 @@ def test_every_window_of_a_map_for_itself(groups, channels_last):
                     wanted = (window.flatten(1, -3).flatten(2) @ wanted).view(*x.shape[:-2], rows.merged, cols.merged)
                     # The first region's windows are whole, and lie before all others.
                     first = operator.regions[0]
-                    top = row * rows.merged + (rows.start and first.rows.merged * first.rows.count)
-                    left = col * cols.merged + (cols.start and first.cols.merged * first.cols.count)
+                    top = row * rows.merged + (rows.start and first.rows.merged * first.rows.repeat)
+                    left = col * cols.merged + (cols.start and first.cols.merged * first.cols.repeat)
                     found = merged[..., top:top + rows.merged, left:left + cols.merged]
                     torch.testing.assert_close(found, wanted)
         assert operator.unmerge(merged).shape == x.shape

@@ -65,11 +65,11 @@ def test_windows_equal_an_explicit_loop(size):
     expected = torch.full((2, 3, *operator.merged_grid), float('nan'))
     top = 0
     for row in tile_axis(size[0], 7, 6):
-        for i in range(row.count):
+        for i in range(row.repeat):
             left = 0
             for col in tile_axis(size[1], 7, 5):
                 mask, _ = matrices((row.size, col.size), (row.merged, col.merged))
-                for j in range(col.count):
+                for j in range(col.repeat):
                     y0, x0 = row.start + i * row.size, col.start + j * col.size
                     tile = x[:, :, y0:y0 + row.size, x0:x0 + col.size].flatten(2)
                     expected[:, :, top:top + row.merged, left:left + col.merged] = torch.einsum(
@@ -86,7 +86,7 @@ def test_layouts_agree(size, by_window):
     operator = WindowedMerge(size, (7, 7), (6, 5), matrices)
     if by_window:  # of two images, their way back the same for all
         operator = operator.with_matrices([
-            (torch.stack([region.merge.roll(shift, -2) for shift in range(2 * region.rows.count * region.cols.count)])
+            (torch.stack([region.merge.roll(shift, -2) for shift in range(2 * region.rows.repeat * region.cols.repeat)])
              .unflatten(0, (2, -1)), region.unmerge) for region in operator.regions])
     groups = torch.randn(2, 3, size[0] * size[1], 4)
     tokens = groups.flatten(0, 1)

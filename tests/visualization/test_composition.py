@@ -23,7 +23,7 @@ def windowed(grid, source, target, seed, batch=None):
     operator = WindowedMerge(grid, source, target, lambda source, target: draw(math.prod(source), math.prod(target)))
     if batch is None:
         return operator
-    return operator.with_matrices([draw(batch, region.rows.count * region.cols.count, *region.merge.shape)
+    return operator.with_matrices([draw(batch, region.rows.repeat * region.cols.repeat, *region.merge.shape)
                                    for region in operator.regions])
 
 
