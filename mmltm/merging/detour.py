@@ -13,8 +13,8 @@ from .windowed import map_windows
 class Detour(Merger):
     """A merger of sequences for a block whose tokens must stay on their grid: for its MLP only, window by window.
 
-    Every base window is a sequence of its own, so the cost grows with the pixels, not with their square. The merger must
-    have windows, and be content with tokens alone.
+    Every base window is a sequence of its own, so the cost grows with the pixels, not with their square. The
+    merger must have windows, and be content with tokens alone.
     """
     keeps_grid = False
 

@@ -84,7 +84,7 @@ class LearntMask(GridMerger):
         return WindowedMerge(x.shape[-2:], *self.windows(x.shape[-2:]), matrices)
 
     def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """G and U of one tile, each (N, P), float32; ``steps``, (N, P), add to the pre-softmax mask of the base window."""
+        """G and U of a tile, each (N, P), float32; ``steps``, (N, P), add to the base window's pre-softmax mask."""
         mask = self.mask(source, target, steps, sample=self.training)
         return mask, least_squares_inverse(mask)
 

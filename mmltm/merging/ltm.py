@@ -228,7 +228,7 @@ class LTM(LearntMask):
             moved = [self._sampled(source, target, total) for (source, target, _), total in zip(kinds, steps)]
         else:
             moved = [((score + total).softmax(-1).mT, region.unmerge)
-                        for score, total, region in zip(scores, steps, operator.regions)]
+                     for score, total, region in zip(scores, steps, operator.regions)]
         operator = operator.with_matrices(moved)
         if learning and not self.active:
             pending += (operator, )

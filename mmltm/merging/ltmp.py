@@ -137,7 +137,7 @@ class LTMP(SequenceMerger):
 
 
 def _merge(tokens: Tensor, sizes: Tensor, merges: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of tokens, (B, N, C), with those that merge (1 in ``merges``) into them as their partners, and their sizes."""
+    """Means of tokens, (B, N, C), with those that merge (``merges`` 1) into them as partners, and their sizes."""
     shares = sizes * merges
     total = sizes.scatter_add(1, partners, shares)
     own, added = (tokens * weight[..., None].to(tokens) for weight in (sizes, shares))

@@ -22,8 +22,8 @@ def local_partition(source: Grid, target: Grid, base: Grid) -> Tensor:
 
     One tree joins the cells of the window as it was before any merge, by Ward's criterion (Ward, "Hierarchical
     Grouping to Optimize an Objective Function", JASA 1963); source and target cells are its branches at N and at P. So
-    groups stay of about one size however often a window is merged, and need be no rectangles: from 8 x 8 to 7 x 7 cells,
-    15 pairs all over the map are joined, where intervals on both axes would join two whole rows and two whole columns.
+    groups stay of one size however often a window is merged, and need be no rectangles: from 8 x 8 to 7 x 7 cells, 15
+    pairs all over the map are joined, where intervals on both axes would join two whole rows and two whole columns.
     """
     mask = torch.zeros(math.prod(source), math.prod(target), dtype=torch.float64)
     mask[_groups(base, source), _groups(base, target)] = 1

@@ -17,8 +17,7 @@ from .grids import Grid
 
 
 class Attention(NamedTuple):
-    """What an attention knows of its tokens: queries and keys, (B, heads, N, d), and, where the merger wants them, scores,
-    (B, heads, N, N), every row of which sums to 1."""
+    """Queries and keys of tokens, (B, heads, N, d), and scores, (B, heads, N, N), where the merger wants them."""
     queries: Tensor
     keys: Tensor
     scores: Tensor | None = None

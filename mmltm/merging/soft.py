@@ -26,9 +26,9 @@ WINDOWS = {2: (1, 2), 4: (2, 2)}
 
 
 class SoftMerge:
-    """Merging of maps, (B, ..., C, H, W), by scores, (B', 1, H, W), each for B / B' neighbouring maps, and the way back.
+    """Merging of maps, (B, ..., C, H, W), by scores, and the way back; a window of so many cells becomes one.
 
-    ``window`` says how many cells become one.
+    Scores are (B', 1, H, W), those of an image for B / B' neighbouring maps.
     """
 
     def __init__(self, scores: Tensor, window: Grid) -> None:

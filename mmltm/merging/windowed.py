@@ -130,9 +130,9 @@ class WindowedMerge:
 
         Cutting a map into windows and putting these side by side moves it about in memory, one kind of window after the
         other. A row of windows lies in memory as it is, so a small map is merged sooner by a product with a matrix that
-        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much. For
-        constant masks: the matrices, of rows that merge into ``limit`` cells at most, are worth their making only if
-        they are used again.
+        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much.
+        For constant masks: the matrices, of rows that merge into ``limit`` cells at most, are worth their making only
+        if they are used again.
         """
         first, height = self.regions[0], max(region.rows.merged for region in self.regions)
         alike = self._width == 1 and first.cols.repeat > 1
