@@ -2,11 +2,12 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
+from rich.table import Table
 
 
 class CfgOptions(DictAction):
@@ -29,6 +30,14 @@ def warnings_only() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def make_table(title: str, columns: Sequence[str], texts: int = 1) -> Table:
+    """A table without rows, the first ``texts`` columns of which are texts, the others numbers."""
+    table = Table(title=title, title_justify='left')
+    for index, column in enumerate(columns):
+        table.add_column(column, justify='left' if index < texts else 'right')
+    return table
 
 
 def make_parser(description: str, epilog: str) -> argparse.ArgumentParser:

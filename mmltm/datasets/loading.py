@@ -1,15 +1,48 @@
-"""Loading of images that may be corrupt."""
+"""Loading of images that may be corrupt, and a counter that workers of a data loader share with the main process."""
 
+import functools
 import logging
 from typing import Any
 
+import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from torch.utils.data import get_worker_info
 
-from mmltm.datasets.skip_counter import skip_counter
 from mmltm.registry import TRANSFORMS
+
+# Far above any number of workers; more would share slots, which is harmless but for lost updates.
+_SLOTS = 1024
+
+
+class SkipCounter:
+    """Counts events in any worker process, forked or spawned; the sum is read in the main process.
+
+    Every worker adds to a slot of its own in shared memory, so there is nothing to lock.
+    """
+
+    def __init__(self) -> None:
+        self._counts = torch.zeros(_SLOTS, dtype=torch.int64).share_memory_()
+
+    def add(self) -> None:
+        """Counts one event of this process."""
+        worker = get_worker_info()
+        self._counts[worker.id % _SLOTS if worker else 0] += 1
+
+    def total(self) -> int:
+        """Number of events so far, over all workers."""
+        return int(self._counts.sum())
+
+    def __deepcopy__(self, memo: dict) -> 'SkipCounter':
+        return self  # a copied data set still counts here
+
+
+@functools.cache
+def skip_counter() -> SkipCounter:
+    """The counter of this process and of its workers; a spawned one has it in the pickled transform, not from here."""
+    return SkipCounter()
 
 
 @TRANSFORMS.register_module()
@@ -18,7 +51,7 @@ class LoadImageOrSkip(LoadImageFromFile):
 
     It returns None for such an image, whereupon the dataset takes another sample at random. Each file is named once per
     worker in a warning; how many samples were left out is counted in
-    :func:`~mmltm.datasets.skip_counter.skip_counter` and logged by :class:`~mmltm.engine.hooks.SkippedImagesHook`.
+    :func:`skip_counter` and logged by :class:`~mmltm.engine.hooks.SkippedImagesHook`.
     """
 
     def __init__(self, *args, **kwargs) -> None:

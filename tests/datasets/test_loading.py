@@ -12,8 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from torch.utils.data import DataLoader
 
-from mmltm.datasets.loading import LoadImageOrSkip, skip_corrupt_images
-from mmltm.datasets.skip_counter import skip_counter
+from mmltm.datasets.loading import LoadImageOrSkip, skip_corrupt_images, skip_counter
 from mmltm.engine.hooks import SkippedImagesHook
 from mmltm.registry import HOOKS, TRANSFORMS
 

@@ -12,10 +12,9 @@ import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from mmltm.apis.benchmarking import SCOPES, VANILLA, build_variant, merger_of, parameters, scope_macs, variants
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import CfgOptions, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
 from mmltm.apis.profiling import network_call, time_interleaved
@@ -233,10 +232,9 @@ def measure(name, cfg, lines, args, results, progress):
 
 
 def show(rows, title, console):
-    table = Table(title=title, title_justify='left')
-    for column in ('config', 'merger', 'scope', 'input', 'batch', 'params, M', 'GMACs', 'to vanilla', 'latency, ms',
-                   'quartiles', 'images/s', 'to vanilla', 'quartiles', 'first merger / this'):
-        table.add_column(column, justify='left' if column in ('config', 'merger', 'scope') else 'right')
+    table = make_table(title, (
+        'config', 'merger', 'scope', 'input', 'batch', 'params, M', 'GMACs', 'to vanilla', 'latency, ms', 'quartiles',
+        'images/s', 'to vanilla', 'quartiles', 'first merger / this'), texts=3)
     for row in rows:
         cells = [row['config'], row['merger'], row['scope'], '{}x{}'.format(*row['shape']), str(row['batch_size'])]
         if 'reason' in row:

@@ -16,10 +16,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.visualization import Visualizer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 import mmltm
-from mmltm.apis.cli import CfgOptions, make_parser, warnings_only
+from mmltm.apis.cli import CfgOptions, make_parser, make_table, warnings_only
 from mmltm.apis.config import load_config
 from mmltm.apis.profiling import Timing, peak_bytes
 from mmltm.engine.hooks import IBStatisticsHook, MaskTuningHook
@@ -245,26 +244,22 @@ def statistics_bytes(layer):
 
 def show(setting, timing, memory, console):
     console.print(', '.join(f'{key} {value}' for key, value in setting.items()))
-    table = Table(title='training step', title_justify='left')
-    for column in ('clock', 'on, ms', 'quartiles', 'off, ms', 'quartiles', 'ratio of medians', 'ratio of means',
-                   "quartiles of the rounds' ratios"):
-        table.add_column(column, justify='left' if column == 'clock' else 'right')
+    table = make_table('training step', (
+        'clock', 'on, ms', 'quartiles', 'off, ms', 'quartiles', 'ratio of medians', 'ratio of means',
+        "quartiles of the rounds' ratios"))
     for clock, row in timing.items():
         table.add_row(
             clock, f"{row['on_ms']:.1f}", '{:.1f}-{:.1f}'.format(*row['on_quartiles_ms']), f"{row['off_ms']:.1f}",
             '{:.1f}-{:.1f}'.format(*row['off_quartiles_ms']), f"{row['ratio_of_medians']:.4f}",
             f"{row['ratio_of_means']:.4f}", '{:.3f}-{:.3f}'.format(*row['ratio_quartiles']))
     console.print(table)
-    table = Table(title='statistics', title_justify='left', show_footer=True)
-    table.add_column('layer', footer='total')
-    table.add_column('window')
-    table.add_column('channels', justify='right')
-    table.add_column('MB', footer=f"{memory['statistics_bytes'] / 1e6:.1f}", justify='right')
-    table.add_column('exact, MB', footer=f"{memory['exact_bytes'] / 1e6:.1f}", justify='right')
+    table = make_table('statistics', ('layer', 'window', 'channels', 'MB', 'exact, MB'), texts=2)
     for layer in memory['layers']:
         table.add_row(
             layer['layer'], '{}x{} to {}x{}'.format(*layer['source'], *layer['target']), str(layer['channels']),
             f"{layer['statistics_bytes'] / 1e6:.1f}", f"{layer['exact_bytes'] / 1e6:.1f}")
+    table.add_section()
+    table.add_row('total', '', '', f"{memory['statistics_bytes'] / 1e6:.1f}", f"{memory['exact_bytes'] / 1e6:.1f}")
     console.print(table)
     on, off = memory['peak_on_bytes'] / 1e6, memory['peak_off_bytes'] / 1e6
     console.print(f'peak memory of a step: {on:.1f} MB on, {off:.1f} MB off without the statistics, '

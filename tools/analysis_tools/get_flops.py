@@ -13,7 +13,6 @@ import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from mmltm.apis.benchmarking import (
     SCOPES,
@@ -25,7 +24,7 @@ from mmltm.apis.benchmarking import (
     scope_macs,
     variants,
 )
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import CfgOptions, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
 from mmltm.apis.results import ResultFile, config_name
@@ -97,10 +96,7 @@ def show_blocks(name, cfg, scope, args, console):
     model = build_variant(cfg, Variant('', None, cfg.model))
     macs = scope_macs(model, scope, shape)
     model = model.backbone if scope == 'backbone' else model
-    table = Table(title=f'{name}, {scope}, {height} x {width} pixels', title_justify='left')
-    table.add_column('module')
-    for column in ('GMACs', 'share', 'parameters, M'):
-        table.add_column(column, justify='right')
+    table = make_table(f'{name}, {scope}, {height} x {width} pixels', ('module', 'GMACs', 'share', 'parameters, M'))
     for path, module in model.named_modules():
         level = path.count('.') + 1 if path else 0
         if macs[path] and level <= args.depth:
@@ -131,10 +127,8 @@ def count(name, cfg, args, results):
 
 def show_summary(rows, console):
     """One line a model, beside its vanilla twin where it has one."""
-    table = Table(title='multiply-accumulates (MACs) of one image', title_justify='left')
-    table.add_column('model')
-    for column in ('ratio', 'scope', 'pixels', 'parameters, M', 'GMACs', 'vanilla GMACs', 'quotient'):
-        table.add_column(column, justify='right')
+    table = make_table('multiply-accumulates (MACs) of one image', (
+        'model', 'ratio', 'scope', 'pixels', 'parameters, M', 'GMACs', 'vanilla GMACs', 'quotient'))
     for row, vanilla in beside_vanilla(rows):
         cells = [row['config'], str(row['ratio'] or ''), row['scope'], '{} x {}'.format(*row['shape']),
                  f"{row['parameters_m']:.2f}", f"{row['gmacs']:.3f}"]
@@ -176,11 +170,9 @@ def paper_macs(cfg):
 def show_paper(configs, console):
     """Configs of the paper's models beside its numbers."""
     entries = json.loads((ROOT / 'results/paper.json').read_text())['entries']
-    table = Table(title="multiply-accumulates (MACs) of one image, in 10^9, and the paper's", title_justify='left')
-    table.add_column('model')
-    for column in ('pixels', 'parameters, M', "paper's", 'vanilla', 'network', 'merging', 'making', 'quotient, network',
-                   'with merging', "paper's"):
-        table.add_column(column, justify='right')
+    table = make_table("multiply-accumulates (MACs) of one image, in 10^9, and the paper's", (
+        'model', 'pixels', 'parameters, M', "paper's", 'vanilla', 'network', 'merging', 'making', 'quotient, network',
+        'with merging', "paper's"))
     for cfg in configs.values():
         costs, ratio = paper_macs(cfg), merger_of(cfg)['ratio']
         known = {key: value for entry in entries for key, value in entry.items()

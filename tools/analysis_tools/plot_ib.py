@@ -7,9 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 from rich.console import Console
-from rich.table import Table
 
-from mmltm.apis.cli import make_parser
+from mmltm.apis.cli import make_parser, make_table
 from mmltm.errors import UserError, run
 from mmltm.ib.report import BottleneckReport
 from mmltm.visualization.figures import depth_colors, new_figure
@@ -70,7 +69,7 @@ def draw(values, path):
 
 def show(values):
     """Table of the first and the last epoch."""
-    table = Table('layer', *(f'{TITLES[key]}: first, last' for key in KEYS))
+    table = make_table('', ('layer', *(f'{TITLES[key]}: first, last' for key in KEYS)))
     for layer in values['ib_loss']:
         ends = [[values[key][layer][step] for step in (min(values[key][layer]), max(values[key][layer]))]
                 for key in KEYS]

@@ -4,7 +4,7 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 
-from mmltm.datasets.skip_counter import skip_counter
+from mmltm.datasets.loading import skip_counter
 from mmltm.registry import HOOKS
 
 
