@@ -15,7 +15,7 @@ from mmltm.models.zoo import model_config
 
 def get_model(name: str, ratio: Ratio | None = None, num_classes: int = 1000, checkpoint: str | None = None,
               merger: dict | str | None = None, **kwargs) -> BaseModel:
-    """A classifier by its name.
+    """A classifier by its name: mmpretrain's ``ImageClassifier``, in evaluation mode.
 
     The data preprocessor is that of the published weights: ImageNet's mean and standard deviation in RGB, for
     MobileViT pixels over 255 in BGR. Weights that were trained otherwise (timm's ``augreg`` ViTs) need
@@ -33,9 +33,6 @@ def get_model(name: str, ratio: Ratio | None = None, num_classes: int = 1000, ch
             to LTM.
         **kwargs: Merged into the model's config, as ``backbone=dict(img_size=384, merger=dict(window=14))``; weights
             of a MobileViT that was trained to let its smaller maps flow on need ``backbone=dict(restore='none')``.
-
-    Returns:
-        ImageClassifier: mmpretrain's, in evaluation mode.
 
     Raises:
         UserError: For an unknown name, a merger that the backbone cannot use, or a checkpoint that lacks parts of the

@@ -30,13 +30,9 @@ def set_out(cfg: Config, path: str) -> None:
 
 
 def finish_out(cfg: Config) -> None:
-    """Takes the boxes out of the mask results that :func:`set_out` asked for, as mmdet does to score them.
-
-    pycocotools would otherwise sort masks into small, medium and large by the area of their boxes.
-    """
-    if not is_main_process():
-        return
-    for metric in cfg.test_evaluator:
+    """Takes the boxes out of the mask results that :func:`set_out` asked for, as mmdet does to score them."""
+    # pycocotools would otherwise sort masks into small, medium and large by the area of their boxes.
+    for metric in cfg.test_evaluator if is_main_process() else ():
         path = f'{metric.get("outfile_prefix")}.segm.json'
         if osp.isfile(path):
             results = load(path)

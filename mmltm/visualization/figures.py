@@ -7,9 +7,7 @@ from matplotlib.figure import Figure
 
 def new_figure(width: float, height: float, dpi: int = 100) -> Figure:
     """An empty figure, in inches, whose parts keep clear of each other."""
-    figure = Figure(figsize=(width, height), dpi=dpi, layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
+    return FigureCanvasAgg(Figure(figsize=(width, height), dpi=dpi, layout='constrained')).figure
 
 
 def depth_colors(count: int) -> list[tuple]:

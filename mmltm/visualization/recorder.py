@@ -82,7 +82,7 @@ class MergeRecorder:
             count = x.shape[1] - call.arguments['class_token']
             if before is None:  # the grid of so many cells whose sides are nearest in proportion to the image's
                 height, width = self.input_size
-                grid = min(((h, count // h) for h in range(1, count + 1) if count % h == 0),
+                grid: Grid = min(((h, count // h) for h in range(1, count + 1) if count % h == 0),
                            key=lambda grid: abs(math.log(grid[0] * width / (grid[1] * height))))
             else:
                 grid = before.merged_grid
