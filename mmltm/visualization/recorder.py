@@ -83,7 +83,7 @@ class MergeRecorder:
             if before is None:  # the grid of so many cells whose sides are nearest in proportion to the image's
                 height, width = self.input_size
                 grid: Grid = min(((h, count // h) for h in range(1, count + 1) if count % h == 0),
-                           key=lambda grid: abs(math.log(grid[0] * width / (grid[1] * height))))
+                                 key=lambda grid: abs(math.log(grid[0] * width / (grid[1] * height))))
             else:
                 grid = before.merged_grid
             operator = probe_sequence(call.merger, call.arguments, grid, len(x) // self._batch)
