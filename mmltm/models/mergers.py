@@ -35,7 +35,7 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | 
     """One merger config from a backbone's arguments, ``ratio=r`` being short for LTM at that ratio.
 
     Args:
-        merger (dict or str, optional): Config of the merger, or its type.
+        merger (dict or str, optional): Config of the merger, or its type; None, without ``ratio``: vanilla backbone.
         ratio (float or Sequence[float], optional): Share of tokens to keep.
         preset (str, optional): Name of settings that stand in for the merger's defaults; what ``merger`` says wins.
             'paper' is the mask module of the LTM paper: one mask for the whole map on the grid that the stage has at
@@ -43,9 +43,6 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | 
             of exact statistics at beta 1 through a D x D layer, carried from block to block.
         pretrained (str, optional): Checkpoint that the backbone starts from. If its masks keep class statistics, those
             stay, and ``num_classes`` is theirs.
-
-    Returns:
-        dict, optional: None for a vanilla backbone.
 
     Raises:
         UserError: If both say different ratios, or ``merger`` does not say how many tokens are kept, or says it twice.
@@ -99,8 +96,7 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
         host (Host): What the backbone offers.
 
     Raises:
-        ValueError: A merger that the backbone cannot use, or ratios outside (0, 1], of the wrong
-            number, or smaller than a block can attain.
+        ValueError: A merger that the backbone cannot use, or ratios out of range, of the wrong number, or unattainable.
     """
     if merger is None:
         return [nn.ModuleList(nn.Identity() for _ in range(depth)) for depth in host.depths]

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn as nn
@@ -14,30 +15,74 @@ from mmltm.merging.base import MergeOperator
 from mmltm.merging.grids import Grid
 from mmltm.merging.masks import normalize_mask
 from mmltm.merging.sequences import Attention, History, SequenceMerger
+from mmltm.models.pretrained import StartsPretrained
 
 #: Whether a stage returns to its full grid, or lets the smaller map flow on.
 RESTORES = ('stage', 'none')
+Result = TypeVar('Result')
+
+
+class MergingBackbone(StartsPretrained):
+    """Mixin of backbones with token merging on those of mmpretrain, and what their arguments have in common.
+
+    Without ``ratio`` and ``merger``, or at ratio 1.0, a backbone is the vanilla one, bit for bit; otherwise the merging
+    parameters alone are missing from a vanilla checkpoint. Arguments not named here are the vanilla backbone's.
+
+    Args:
+        ratio (float or Sequence[float], optional): Share of tokens that each block keeps, in (0, 1], or one value a
+            block. Short for ``merger=dict(type='LTM', ratio=ratio)``.
+        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`.
+        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
+            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
+        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
+            what the merged ones have gained; 'none' lets the smaller map flow on and out. Defaults to 'stage'.
+        out_indices (int or Sequence[int]): Stages or layers to return, negative ones counted from the end. What is
+            behind the last of them is not built.
+        frozen_stages (int): Stages or layers up to this one are frozen, with their masks, from construction on; -1:
+            none. Defaults to -1.
+        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
+        pretrained (str, optional): Classifier to start from, see :class:`~mmltm.models.pretrained.StartsPretrained`.
+
+    Raises:
+        ValueError: An argument is out of range, a list of ratios of another length than there are blocks, or a merger
+            needs what there is not.
+    """
+
+    def _freeze_stages(self) -> None:
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> 'MergingBackbone':
+        super().train(mode)
+        self._freeze_stages()
+        return self
 
 
 def check_restore(restore: str) -> str:
-    """``restore`` if it is known.
-
-    Raises:
-        ValueError: Otherwise.
-    """
     if restore not in RESTORES:
         raise ValueError(f'restore must be one of {RESTORES}, got {restore!r}')
     return restore
 
 
+def check_arch(arch: Any, known: dict[str, Any], other: str) -> Any:
+    """The settings of an architecture given by its name, or as they are."""
+    if not isinstance(arch, str):
+        return arch
+    if arch.lower() not in known:
+        raise ValueError(f'arch must be one of {tuple(known)} or a {other}, got {arch!r}')
+    return known[arch.lower()]
+
+
+def check_frozen(frozen_stages: int, last: int) -> int:
+    if not -1 <= frozen_stages <= last:
+        raise ValueError(f'frozen_stages must be -1 (none) to {last}, got {frozen_stages}')
+    return frozen_stages
+
+
 class MergedMap:
     """The merges that a map has undergone since all its tokens were there.
 
-    Args:
-        carry (Any): What the last merger of the stage before has handed on. Defaults to None.
-
     Attributes:
-        carry (Any): What the last merger has handed on.
+        carry (Any): What the last merger has handed on, at first that of the stage before.
         merges (list[tuple]): The operator of each merge, in order, and the map before and after it.
     """
 
@@ -46,12 +91,9 @@ class MergedMap:
         self.merges: list[tuple[MergeOperator, Tensor, Tensor]] = []
 
     def merge(self, merger: nn.Module, x: Tensor, groups: int | None = None) -> Tensor:
-        """The map after a block's merger, or as it is where the block merges nothing.
+        """The map, (B, C, H, W), after a block's merger that keeps the grid, or as it is if that is an identity.
 
-        Args:
-            merger (nn.Module): A merger that keeps the grid, or an identity.
-            x (Tensor): (B, C, H, W).
-            groups (int, optional): How many neighbouring maps belong to one image, whose tokens merge alike.
+        ``groups`` says how many neighbouring maps belong to one image, whose tokens merge alike.
         """
         if isinstance(merger, nn.Identity):
             return x
@@ -63,25 +105,14 @@ class MergedMap:
         return merged
 
     def restore(self, x: Tensor) -> Tensor:
-        """The map with all its tokens again: those before merging, and what the merged ones have gained since.
-
-        Args:
-            x (Tensor): (B, C, h, w), after the last merge and what came behind it.
-
-        Returns:
-            Tensor: (B, C, H, W).
-        """
+        """The map with all its tokens again: those before merging, and what the merged ones have gained since."""
         for operator, full, merged in reversed(self.merges):
             x = operator.restore(full, merged, x)
         return x
 
 
 def check_indices(out_indices: int | Sequence[int], count: int) -> tuple[int, ...]:
-    """Indices of ``count`` outputs, negative ones counted from the end.
-
-    Raises:
-        ValueError: If there is none, or one is out of range.
-    """
+    """Indices of ``count`` outputs, negative ones counted from the end."""
     indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
     if not indices:
         raise ValueError('out_indices is empty')
@@ -98,33 +129,24 @@ def freeze(modules: Iterable[nn.Module]) -> None:
         module.requires_grad_(False)
 
 
-def run(function: Callable[[Tensor], Tensor], x: Tensor, with_cp: bool) -> Tensor:
+def run(function: Callable[[Tensor], Result], x: Tensor, with_cp: bool) -> Result:
     """Call ``function``, its activations recomputed in the backward pass if so asked."""
     if with_cp and x.requires_grad:
         return cp.checkpoint(function, x, use_reentrant=False)
     return function(x)
 
 
-def attend(layer: nn.Module, x: Tensor) -> Tensor:
+def attend(layer: Any, x: Tensor) -> Tensor:
     """First half of mmpretrain's ``TransformerEncoderLayer``: attention and its residual."""
     return x + layer.attn(layer.ln1(x))
 
 
-def attend_weighted(layer: nn.Module, x: Tensor, weights: Tensor | None,
-                    explicit: bool) -> tuple[Tensor, Attention]:
+def attend_weighted(layer: Any, x: Tensor, weights: Tensor | None, explicit: bool) -> tuple[Tensor, Attention]:
     """As :func:`attend`, but tokens may count more or less than one, and what attention knows is handed out.
 
-    Without weights it is :func:`attend`, bit for bit.
-
-    Args:
-        layer (nn.Module): mmpretrain's ``TransformerEncoderLayer``.
-        x (Tensor): (B, N, C).
-        weights (Tensor, optional): (B, N), by which exponentials are multiplied before they are normalised: what a
-            token counts, 0 if it is masked. Weights with a gradient get theirs.
-        explicit (bool): Compute all scores, rather than fused attention, and hand them out.
-
-    Returns:
-        tuple: Tokens, (B, N, C), and the :class:`Attention`.
+    Without weights it is :func:`attend`, bit for bit. Exponentials are multiplied by weights, (B, N), before they are
+    normalised: what a token counts, 0 if it is masked. Weights with a gradient get theirs. ``explicit`` asks for all
+    scores, rather than fused attention.
     """
     attn = layer.attn
     queries, keys, values = attn.qkv(layer.ln1(x)).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -149,30 +171,22 @@ def attend_weighted(layer: nn.Module, x: Tensor, weights: Tensor | None,
     return x + attn.out_drop(attn.gamma1(attn.proj_drop(update))), Attention(queries, keys, scores)
 
 
-def feed_forward(layer: nn.Module, x: Tensor) -> Tensor:
+def feed_forward(layer: Any, x: Tensor) -> Tensor:
     """Second half of mmpretrain's ``TransformerEncoderLayer``: the MLP and its residual."""
     return layer.ffn(layer.ln2(x), identity=x)
 
 
-def encode_sequence(layer: nn.Module, merger: nn.Module, x: Tensor, history: History, nominal: Grid,
+def encode_sequence(layer: Any, merger: nn.Module, x: Tensor, history: History, nominal: Grid,
                     class_token: bool, with_cp: bool) -> tuple[Tensor, History, Grid]:
     """A whole encoder layer, between whose halves a merger that keeps no grid may take tokens away.
 
-    Args:
-        layer (nn.Module): mmpretrain's ``TransformerEncoderLayer``.
-        merger (nn.Module): A :class:`SequenceMerger`, or anything else where the layer merges nothing.
-        x (Tensor): (B, N, C).
-        history (History): What has become of the tokens so far.
-        nominal (tuple): The grid that as many tokens would have as were to be left so far.
-        class_token (bool): Whether the first token is a class token.
-        with_cp (bool): Recompute activations in the backward pass to save memory.
-
-    Returns:
-        tuple: Tokens, (B, N', C), and their history and nominal grid.
+    ``nominal`` is the grid that as many tokens would have as were to be left so far. Returns tokens, (B, N', C), and
+    their history and nominal grid.
     """
-    merges, weights = isinstance(merger, SequenceMerger) and merger.active, history.weights
-    x, attention = run(lambda x: attend_weighted(layer, x, weights, merges and merger.explicit), x, with_cp)
-    if merges:
-        keep, nominal = merger.remaining(x.shape[1] - class_token, nominal)
-        x, history = merger(x, attention, history, keep, class_token)
-    return run(lambda x: feed_forward(layer, x), x, with_cp), history, nominal
+    active = merger if isinstance(merger, SequenceMerger) and merger.active else None
+    weights, explicit = history.weights, active is not None and active.explicit
+    x, attention = run(lambda x: attend_weighted(layer, x, weights, explicit), x, with_cp)
+    if active is not None:
+        keep, nominal = active.remaining(x.shape[1] - class_token, nominal)
+        x, history = active(x, attention, history, keep, class_token)
+    return run(partial(feed_forward, layer), x, with_cp), history, nominal

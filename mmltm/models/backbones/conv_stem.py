@@ -4,6 +4,9 @@ Small data sets are where a transformer needs them: with the same blocks behind,
 accuracy (Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, arXiv 2106.14881, section 3).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch.nn as nn
 
 from mmltm.registry import MODELS
@@ -19,23 +22,21 @@ class ConvStem(nn.Sequential):
     Args:
         in_channels (int): Channels of the image.
         out_channels (int): Channels of a token, a multiple of ``stride / 2``.
-        stride (int): Side of a patch, a power of two from 2 on.
+        stride (int or Sequence[int]): Side of a patch, a power of two from 2 on. Defaults to 16.
         bias (bool): Of the last convolution. Defaults to True.
         kernel_size, padding, dilation: Of the convolution whose place this takes; of no effect.
-
-    Raises:
-        ValueError: ``stride`` is no power of two, or ``out_channels`` cannot be halved so often.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = None, stride: int = 16,
-                 padding: int = 0, dilation: int = 1, bias: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any = None, stride: int | Sequence[int] = 16,
+                 padding: Any = 0, dilation: Any = 1, bias: bool = True) -> None:
         stride = stride if isinstance(stride, int) else stride[0]
         if stride < 2 or stride & (stride - 1):
             raise ValueError(f'stride must be a power of two from 2 on, got {stride}')
         if out_channels % (stride // 2):
             raise ValueError(f'out_channels must be a multiple of {stride // 2} for stride {stride}, '
                              f'got {out_channels}')
-        layers, whole = [], stride
+        layers: list[nn.Module] = []
+        whole = stride
         while stride > 1:
             stride //= 2
             channels = out_channels // stride

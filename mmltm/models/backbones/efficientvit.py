@@ -6,6 +6,7 @@ ICCV 2023, arXiv 2205.14756. Weights of timm's ``efficientvit_b0`` to ``b3`` giv
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -18,7 +19,7 @@ from mmltm.ib.precision import autocast_off
 from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
-from .common import check_indices, freeze, run
+from .common import check_frozen, check_indices, freeze, run
 
 
 class DSConv(BaseModule):
@@ -38,25 +39,16 @@ class MBConv(BaseModule):
     """Inverted bottleneck: pointwise, depthwise 3 x 3, pointwise.
 
     Args:
-        in_channels (int): Channels of the input.
-        out_channels (int): Channels of the output.
+        in_channels, out_channels (int): Channels of input and output.
         stride (int): Of the depthwise convolution; a shortcut is added where input and output agree in shape.
         expand_ratio (int): Hidden channels over ``in_channels``.
         fewer_norm (bool): Leave the first two normalisations out (and give those convolutions a bias), as the
             stages with attention do.
-        norm_cfg (dict): Config of the normalisation layers.
-        act_cfg (dict): Config of the activation layers.
+        norm_cfg, act_cfg, init_cfg (dict): See :class:`EfficientViT`.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 stride: int,
-                 expand_ratio: int,
-                 fewer_norm: bool,
-                 norm_cfg: dict,
-                 act_cfg: dict,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: int, fewer_norm: bool,
+                 norm_cfg: dict, act_cfg: dict, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         hidden = in_channels * expand_ratio
         inner = dict(norm_cfg=None if fewer_norm else norm_cfg, act_cfg=act_cfg)
@@ -79,17 +71,12 @@ class MultiScaleLinearAttention(BaseModule):
     Args:
         channels (int): Channels of the map.
         head_dim (int): Channels of a head.
-        scales (Sequence[int]): Kernel sizes of the aggregations. Defaults to (5, ).
         norm_cfg (dict): Config of the normalisation layer behind the projection.
+        scales (Sequence[int]): Kernel sizes of the aggregations. Defaults to (5, ).
         eps (float): Added to the normaliser of the attention weights. Defaults to 1e-5.
     """
 
-    def __init__(self,
-                 channels: int,
-                 head_dim: int,
-                 norm_cfg: dict,
-                 scales: Sequence[int] = (5, ),
-                 eps: float = 1e-5,
+    def __init__(self, channels: int, head_dim: int, norm_cfg: dict, scales: Sequence[int] = (5, ), eps: float = 1e-5,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         num_heads = channels // head_dim
@@ -103,7 +90,7 @@ class MultiScaleLinearAttention(BaseModule):
         self.proj = ConvModule(width * (1 + len(scales)), channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 
     @staticmethod
-    def aggregate(qkv: Tensor, depthwise: nn.Conv2d, pointwise: nn.Conv2d) -> Tensor:
+    def aggregate(qkv: Tensor, depthwise: Any, pointwise: Any) -> Tensor:
         """Tokens of a neighbourhood. The grouped pointwise convolution is computed as a batched matrix product, since
         on a CPU torch computes it group by group."""
         x = depthwise(qkv)
@@ -122,7 +109,7 @@ class MultiScaleLinearAttention(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         qkv = self.qkv(x)
-        qkv = torch.cat([qkv, *(self.aggregate(qkv, *layers) for layers in self.aggregations)], 1)
+        qkv = torch.cat([qkv, *(self.aggregate(qkv, *layers.children()) for layers in self.aggregations)], 1)
         # Channels run (scale, head, q k v, head_dim).
         q, k, v = qkv.reshape(batch, -1, 3 * self.head_dim, height * width).chunk(3, dim=2)
         out = self.attend(q, k, v).to(qkv.dtype)
@@ -132,12 +119,7 @@ class MultiScaleLinearAttention(BaseModule):
 class EfficientViTBlock(BaseModule):
     """Attention over the whole map, then an inverted bottleneck for what is local."""
 
-    def __init__(self,
-                 channels: int,
-                 head_dim: int,
-                 expand_ratio: int,
-                 norm_cfg: dict,
-                 act_cfg: dict,
+    def __init__(self, channels: int, head_dim: int, expand_ratio: int, norm_cfg: dict, act_cfg: dict,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.context = MultiScaleLinearAttention(channels, head_dim, norm_cfg)
@@ -173,15 +155,12 @@ class EfficientViT(StartsPretrained):
         in_channels (int): Channels of the image. Defaults to 3.
         out_indices (Sequence[int]): Stages to return, 0 (stem, stride 2) to 4 (stride 32), negative ones counted
             from the end. Stages behind the last of them are not built. Defaults to (4, ).
-        frozen_stages (int): Stem (0) and stages up to this one are frozen, from construction on: no gradient, and
-            normalisation layers in evaluation mode. Defaults to -1, none.
+        frozen_stages (int): Stem (0) and stages up to this one are frozen, from construction on. Defaults to -1, none.
         norm_eval (bool, optional): Keep all normalisation layers in evaluation mode; None: if there is a
             ``pretrained``, as few images a batch ask for. Defaults to False.
         with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
-        norm_cfg (dict): Config of the normalisation layers. Defaults to ``dict(type='BN')``.
-        act_cfg (dict): Config of the activation layers. Defaults to ``dict(type='HSwish')``.
-        pretrained (str, optional): Classifier to start from, see
-            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
+        norm_cfg, act_cfg (dict): Configs of normalisations and activations. Default to 'BN' and 'HSwish'.
+        pretrained (str, optional): Classifier to start from, see :class:`~mmltm.models.pretrained.StartsPretrained`.
         init_cfg (dict, optional): Initialisation; a checkpoint with ``dict(type='Pretrained', ...)``.
 
     Raises:
@@ -189,7 +168,7 @@ class EfficientViT(StartsPretrained):
     """
 
     #: Channels and depths of the stem and the four stages, and channels of an attention head.
-    arch_settings = dict(
+    arch_settings: dict[str, dict[str, Any]] = dict(
         b0=dict(channels=(8, 16, 32, 64, 128), depths=(1, 2, 2, 2, 2), head_dim=16),
         b1=dict(channels=(16, 32, 64, 128, 256), depths=(1, 2, 3, 3, 4), head_dim=16),
         b2=dict(channels=(24, 48, 96, 192, 384), depths=(1, 3, 4, 4, 6), head_dim=32),
@@ -200,16 +179,9 @@ class EfficientViT(StartsPretrained):
     attention_stages = (3, 4)
     expand_ratio = 4
 
-    def __init__(self,
-                 arch: str = 'b1',
-                 in_channels: int = 3,
-                 out_indices: int | Sequence[int] = (4, ),
-                 frozen_stages: int = -1,
-                 norm_eval: bool | None = False,
-                 with_cp: bool = False,
-                 norm_cfg: dict = dict(type='BN'),
-                 act_cfg: dict = dict(type='HSwish'),
-                 pretrained: str | None = None,
+    def __init__(self, arch: str = 'b1', in_channels: int = 3, out_indices: int | Sequence[int] = (4, ),
+                 frozen_stages: int = -1, norm_eval: bool | None = False, with_cp: bool = False,
+                 norm_cfg: dict = dict(type='BN'), act_cfg: dict = dict(type='HSwish'), pretrained: str | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         self.pretrained = pretrained
@@ -217,9 +189,7 @@ class EfficientViT(StartsPretrained):
             raise ValueError(f'arch must be one of {tuple(self.arch_settings)}, got {arch!r}')
         self.arch = arch
         self.out_indices = check_indices(out_indices, self.num_stages + 1)
-        if not -1 <= frozen_stages <= self.num_stages:
-            raise ValueError(f'frozen_stages must be -1 (none) to {self.num_stages}, got {frozen_stages}')
-        self.frozen_stages = frozen_stages
+        self.frozen_stages = check_frozen(frozen_stages, self.num_stages)
         self.norm_eval = pretrained is not None if norm_eval is None else norm_eval
         self.with_cp, self.norm_cfg, self.act_cfg = with_cp, norm_cfg, act_cfg
 
@@ -240,20 +210,14 @@ class EfficientViT(StartsPretrained):
         layers = dict(norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         downsample = MBConv(in_channels, channels, 2, self.expand_ratio, attention, **layers)
         if attention:
-            blocks = [EfficientViTBlock(channels, head_dim, self.expand_ratio, **layers) for _ in range(depth)]
+            blocks: list[nn.Module] = [
+                EfficientViTBlock(channels, head_dim, self.expand_ratio, **layers) for _ in range(depth)]
         else:
             blocks = [MBConv(channels, channels, 1, self.expand_ratio, False, **layers) for _ in range(depth - 1)]
         return EfficientViTStage(downsample, blocks, self.with_cp)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of ``out_indices``, in that order.
-
-        Args:
-            x (Tensor): (B, in_channels, H, W), H and W at least 32.
-
-        Returns:
-            tuple[Tensor]: Map of stage s: (B, channels[s], ceil(H / 2^(s+1)), ceil(W / 2^(s+1))).
-        """
+        """Maps of ``out_indices``, in that order, (B, channels[s], ceil(H / 2^(s+1)), ceil(W / 2^(s+1))) of stage s."""
         outputs = [self.stem(x)]
         for stage in self.stages:
             outputs.append(stage(outputs[-1]))

@@ -14,6 +14,7 @@ blocks; what ``out_indices`` do not ask for is not built; ``frozen_stages`` free
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,22 +29,27 @@ from mmltm.merging import Host
 from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, merger_config
-from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
-from .common import MergedMap, attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
+from .common import (
+    MergedMap,
+    MergingBackbone,
+    attend,
+    check_arch,
+    check_frozen,
+    check_indices,
+    check_restore,
+    encode_sequence,
+    feed_forward,
+    freeze,
+    run,
+)
 
 
 class LTMMobileVitBlock(MobileVitBlock):
-    """A MobileViT block whose every encoder layer hands fewer tokens on.
+    """A MobileViT block with a merger for each encoder layer, or an identity where it merges nothing.
 
-    Args:
-        restore (str): See :class:`LTMMobileViT`. Mergers that keep no grid bring all tokens back whatever it says.
-        with_cp (bool): Recompute activations in the backward pass to save memory.
-        **kwargs: Arguments of mmpretrain's ``MobileVitBlock``.
-
-    Attributes:
-        mergers (nn.ModuleList): A merger for each encoder layer, or an identity where it merges nothing.
+    Mergers that keep no grid bring all tokens back whatever ``restore`` says.
     """
 
     def __init__(self, *, restore: str, with_cp: bool, **kwargs) -> None:
@@ -52,16 +58,10 @@ class LTMMobileVitBlock(MobileVitBlock):
         self.mergers = nn.ModuleList(nn.Identity() for _ in self.global_rep[:-1])
 
     def forward(self, x: Tensor, carry: Any | None = None) -> tuple[Tensor, Any]:
-        """Output of the block, and what the last merger hands on to the next stage's first.
-
-        Args:
-            x (Tensor): (B, in_channels, H, W).
-            carry (Any, optional): Of the stage before.
-
-        Returns:
-            tuple: A map, (B, out_channels, H, W), or smaller with ``restore='none'``, and the carry.
-        """
-        shortcut, size = x, tuple(x.shape[-2:])
+        """A map, (B, out_channels, H, W), or smaller with ``restore='none'``, and what goes to the next stage's first
+        merger."""
+        shortcut: Tensor = x
+        size: Grid = x.shape[-2:]
         tokens, grid = self.unfold(run(self.local_rep, x, self.with_cp))
         if any(isinstance(merger, SequenceMerger) for merger in self.mergers):
             tokens = self.encode_sequences(tokens, grid)
@@ -70,7 +70,7 @@ class LTMMobileVitBlock(MobileVitBlock):
             if operators:
                 shortcut, size = self.merge_shortcut(shortcut, operators)
         x = self.fold(self.global_rep[-1](tokens), grid, size)
-        return run(lambda x: self.fuse(shortcut, x), x, self.with_cp), carry
+        return run(partial(self.fuse, shortcut), x, self.with_cp), carry
 
     def encode_sequences(self, tokens: Tensor, grid: Grid) -> Tensor:
         """The encoder layers on tokens, (B A, N, C), that mergers leave without a grid; all of them come back."""
@@ -79,23 +79,21 @@ class LTMMobileVitBlock(MobileVitBlock):
             tokens, history, grid = encode_sequence(layer, merger, tokens, history, grid, False, self.with_cp)
         return history.restore(tokens)
 
-    def encode_maps(self, tokens: Tensor, grid: Grid,
-                    carry: Any | None) -> tuple[Tensor, Grid, Sequence[Any], Any | None]:
+    def encode_maps(self, tokens: Tensor, grid: Grid, carry: Any) -> tuple[Tensor, Grid, Sequence[Any], Any]:
         """The encoder layers on tokens, (B A, N, C), that mergers leave on a grid.
 
-        Returns:
-            tuple: Tokens, their grid, the operators of merges that have not been undone, and the carry.
+        Returns tokens, their grid, the operators of merges that have not been undone, and the carry.
         """
         merged = MergedMap(carry)
         for layer, merger in zip(self.global_rep, self.mergers):
-            tokens = run(lambda t, layer=layer: attend(layer, t), tokens, self.with_cp)
+            tokens = run(partial(attend, layer), tokens, self.with_cp)
             x = merged.merge(merger, tokens_to_map(tokens, grid), self.patch_area)
-            tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])
-            tokens = run(lambda t, layer=layer: feed_forward(layer, t), tokens, self.with_cp)
+            tokens, grid = map_to_tokens(x), x.shape[-2:]
+            tokens = run(partial(feed_forward, layer), tokens, self.with_cp)
         if not merged.merges or self.restore == 'none':
             return tokens, grid, [operator for operator, _, _ in merged.merges], merged.carry
         full = merged.restore(tokens_to_map(tokens, grid))
-        return map_to_tokens(full), tuple(full.shape[-2:]), [], merged.carry
+        return map_to_tokens(full), full.shape[-2:], [], merged.carry
 
     def fuse(self, shortcut: Tensor, x: Tensor) -> Tensor:
         x = self.conv_proj(x)
@@ -107,7 +105,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         merged = tokens_to_map(tokens, grid)
         for operator in operators:
             merged = operator.merge(merged)
-        grid = tuple(merged.shape[-2:])
+        grid = merged.shape[-2:]
         size = (grid[0] * self.patch_size[0], grid[1] * self.patch_size[1])
         return self.fold(map_to_tokens(merged), grid, size), size
 
@@ -129,81 +127,50 @@ class LTMMobileVitBlock(MobileVitBlock):
         (h, w), (patch_h, patch_w), channels = grid, self.patch_size, tokens.shape[-1]
         x = tokens.reshape(-1, patch_h, patch_w, h, w, channels).permute(0, 5, 3, 1, 4, 2)
         x = x.reshape(-1, channels, h * patch_h, w * patch_w)
-        if tuple(x.shape[-2:]) != size:
+        if x.shape[-2:] != size:
             x = F.interpolate(x, size=size, mode='bilinear', align_corners=False)
         return x
 
 
 @MODELS.register_module()
-class LTMMobileViT(StartsPretrained, MobileViT):
+class LTMMobileViT(MergingBackbone, MobileViT):
     """MobileViT backbone with token merging in its last three stages, for inputs of any size.
-
-    Without ``ratio`` and ``merger``, or at ratio 1.0, it is mmpretrain's ``MobileViT``, bit for bit;
-    otherwise the merging parameters alone are missing from a vanilla checkpoint.
 
     Args:
         arch (str or list): 'xx_small', 'x_small', 'small', or the layers as mmpretrain's class takes them.
             Defaults to 'small'.
-        ratio (float or Sequence[float], optional): Share of tokens that each block keeps, in (0, 1], or one
-            value a block (two, four and three in the stages). Short for ``merger=dict(type='LTM',
-            ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. EViT, which
-            needs a class token, is refused.
-        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
-            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
-        restore (str): 'stage' returns every stage to its nominal stride, as dense prediction needs: its tokens and
-            what the merged ones have gained; 'none' lets the smaller map flow on and out, but for mergers that keep no
-            grid (ToMe, ToFu, LTMP). Defaults to 'stage'.
-        out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Layers
-            behind the last of them are not built. Defaults to (4, ).
-        frozen_stages (int): -1: nothing is frozen; 0: the stem; k: the stem and the first k stages, with
-            their masks, from construction on. Defaults to -1.
-        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
-        pretrained (str, optional): Classifier to start from, see
-            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
+        ratio, merger, preset, restore, out_indices, frozen_stages, with_cp, pretrained: See
+            :class:`~mmltm.models.backbones.common.MergingBackbone`. The stages have two, four and three blocks. EViT,
+            which needs a class token, is refused; other mergers that keep no grid bring all tokens back at a stage's
+            end. ``frozen_stages`` 0 is the stem, k the stem and the first k stages.
         conv_cfg, norm_cfg, act_cfg (dict): Of all convolutions. Default to mmpretrain's.
         **kwargs: Other arguments of mmpretrain's ``MobileViT``.
-
-    Raises:
-        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, or ``arch``,
-            ``out_indices``, ``frozen_stages`` or ``restore`` out of range.
     """
+    layers: Any
+    conv_1x1_exp: Any
 
-    def __init__(self,
-                 arch: str | list[list] = 'small',
-                 *,
-                 ratio: float | Sequence[float] | None = None,
-                 merger: dict | None = None,
-                 preset: str | None = None,
-                 restore: str = 'stage',
-                 out_indices: int | Sequence[int] = (4, ),
-                 frozen_stages: int = -1,
-                 with_cp: bool = False,
-                 pretrained: str | None = None,
-                 conv_cfg: dict | None = None,
-                 norm_cfg: dict = dict(type='BN'),
-                 act_cfg: dict = dict(type='Swish'),
-                 **kwargs) -> None:
-        if isinstance(arch, str):
-            if arch.lower() not in self.arch_settings:
-                raise ValueError(f'arch must be one of {tuple(self.arch_settings)} or a list, got {arch!r}')
-            arch = self.arch_settings[arch.lower()]
+    def __init__(self, arch: str | list[list] = 'small', *, ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None, preset: str | None = None, restore: str = 'stage',
+                 out_indices: int | Sequence[int] = (4, ), frozen_stages: int = -1, with_cp: bool = False,
+                 pretrained: str | None = None, conv_cfg: dict | None = None, norm_cfg: dict = dict(type='BN'),
+                 act_cfg: dict = dict(type='Swish'), **kwargs) -> None:
+        arch = check_arch(arch, self.arch_settings, 'list')
         out_indices = check_indices(out_indices, len(arch))
-        if not -1 <= frozen_stages <= len(arch):
-            raise ValueError(f'frozen_stages must be -1 (none) to {len(arch)}, got {frozen_stages}')
         # The parent's constructor calls the methods below that make the layers and need these.
         self.restore, self.with_cp = check_restore(restore), with_cp
         self._layer_cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        frozen_stages = check_frozen(frozen_stages, len(arch))
         super().__init__(arch, out_indices=out_indices, **self._layer_cfgs, **kwargs)
-        self.frozen_stages, self.pretrained = frozen_stages, pretrained
-        blocks = [layer[-1] for layer in self.layers if isinstance(layer[-1], LTMMobileVitBlock)]
-        strides = [layer[-1].patch_size[0] * 2 * math.prod(row[2] for row in arch[:index + 1])
-                   for index, layer in enumerate(self.layers) if isinstance(layer[-1], LTMMobileVitBlock)]
+        self.frozen_stages = frozen_stages
+        self.pretrained = pretrained
+        merging = [index for index, layer in enumerate(self.layers) if isinstance(layer[-1], LTMMobileVitBlock)]
+        blocks = [self.layers[index][-1] for index in merging]
         mergers = build_mergers(
             merger_config(merger, ratio, preset, pretrained),
             Host(depths=[len(block.mergers) for block in blocks],
                  embed_dims=[block.patch_area * block.conv_proj.in_channels for block in blocks],
-                 strides=strides,
+                 strides=[block.patch_size[0] * 2 * math.prod(row[2] for row in arch[:index + 1])
+                          for index, block in zip(merging, blocks)],
                  restores=restore == 'stage',
                  groups=blocks[0].patch_area if blocks else 1,
                  sequences='tokens',
@@ -216,32 +183,17 @@ class LTMMobileViT(StartsPretrained, MobileViT):
             self.conv_1x1_exp = None
         self._freeze_stages()
 
-    def make_mobilevit_layer(self,
-                             in_channels: int,
-                             out_channels: int,
-                             stride: int,
-                             transformer_dim: int,
-                             ffn_dim: int,
-                             num_transformer_blocks: int,
-                             expand_ratio: int = 4) -> tuple[nn.Sequential, int]:
+    def make_mobilevit_layer(self, in_channels: int, out_channels: int, stride: int, transformer_dim: int, ffn_dim: int,
+                             num_transformer_blocks: int, expand_ratio: int = 4) -> tuple[nn.Sequential, int]:
         """An inverted residual and a MobileViT block; arguments as the parent's."""
         reduce = InvertedResidual(in_channels, out_channels, stride, expand_ratio, **self._layer_cfgs)
         block = LTMMobileVitBlock(
-            restore=self.restore,
-            with_cp=self.with_cp,
-            in_channels=out_channels,
-            transformer_dim=transformer_dim,
-            ffn_dim=ffn_dim,
-            out_channels=out_channels,
-            num_transformer_blocks=num_transformer_blocks,
+            restore=self.restore, with_cp=self.with_cp, in_channels=out_channels, transformer_dim=transformer_dim,
+            ffn_dim=ffn_dim, out_channels=out_channels, num_transformer_blocks=num_transformer_blocks,
             **self._layer_cfgs)
         return nn.Sequential(reduce, block), out_channels
 
-    def make_mobilenetv2_layer(self,
-                               in_channels: int,
-                               out_channels: int,
-                               stride: int,
-                               num_blocks: int,
+    def make_mobilenetv2_layer(self, in_channels: int, out_channels: int, stride: int, num_blocks: int,
                                expand_ratio: int = 4) -> tuple[nn.Sequential, int]:
         """Inverted residuals; arguments as the parent's."""
         first = InvertedResidual(in_channels, out_channels, stride, expand_ratio, **self._layer_cfgs)
@@ -250,14 +202,9 @@ class LTMMobileViT(StartsPretrained, MobileViT):
         return nn.Sequential(first, *others), out_channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of ``out_indices``, in ascending order.
+        """Maps of ``out_indices``, in ascending order, at strides 2, 4, 8, 16, 32, or smaller with ``restore='none'``.
 
-        Args:
-            x (Tensor): (B, in_channels, H, W).
-
-        Returns:
-            tuple[Tensor]: Maps at the nominal strides (2, 4, 8, 16, 32), smaller ones with
-                ``restore='none'``; that of the last stage has ``last_exp_factor`` times its channels.
+        That of the last stage has ``last_exp_factor`` times its channels.
         """
         x, outputs, carry = self.stem(x), [], None
         for index, layer in enumerate(self.layers):
@@ -276,7 +223,3 @@ class LTMMobileViT(StartsPretrained, MobileViT):
             freeze([self.stem, *self.layers[:self.frozen_stages]])
         if self.frozen_stages == self.num_stages and self.conv_1x1_exp is not None:
             freeze([self.conv_1x1_exp])
-
-    def train(self, mode: bool = True) -> 'LTMMobileViT':
-        super().train(mode)
-        return self

@@ -14,6 +14,7 @@ are padded without being asked for.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch.nn as nn
@@ -27,18 +28,15 @@ from torch import Tensor
 from mmltm.merging import Host
 from mmltm.merging.grids import Grid, tokens_to_map
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
-from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
-from .common import check_indices, freeze, run
+from .common import MergingBackbone, check_arch, check_frozen, check_indices, freeze, run
 
 
-def attend(block: SwinBlock, x: Tensor, grid: Grid) -> Tensor:
-    """First half of a Swin block: attention in windows and its residual.
-
-    A map that is smaller than a window is padded to its size, where mmpretrain's class wants to be told so.
-    """
+def attend(block: SwinBlock, grid: Grid, x: Tensor) -> Tensor:
+    """First half of a Swin block: attention in windows and its residual."""
     update, (height, width) = block.norm1(x), grid
+    # A map that is smaller than a window is padded to its size, where mmpretrain's class wants to be told so.
     padded = tuple(max(side, block.attn.window_size) for side in grid)
     if padded == tuple(grid) or block.attn.pad_small_map:
         return block.attn(update, grid) + x
@@ -47,7 +45,7 @@ def attend(block: SwinBlock, x: Tensor, grid: Grid) -> Tensor:
     return update[:, :height, :width].flatten(1, 2) + x
 
 
-def feed_forward(block: SwinBlock, x: Tensor, operator: Any | None) -> Tensor:
+def feed_forward(block: SwinBlock, operator: Any | None, x: Tensor) -> Tensor:
     """Second half of a Swin block: the MLP, on merged tokens if there is an operator, and its residual."""
     if operator is None:
         return block.ffn(block.norm2(x), identity=x)
@@ -57,13 +55,9 @@ def feed_forward(block: SwinBlock, x: Tensor, operator: Any | None) -> Tensor:
 
 
 class LTMSwinStage(BaseModule):
-    """The blocks of a stage, with their mergers, and the layer that leads to the next stage.
+    """The blocks of a stage, with a merger for each, or an identity where it merges nothing.
 
-    Args:
-        blocks (nn.ModuleList): Swin blocks.
-        downsample (nn.Module, optional): None where the next stage is not built, or there is none.
-        mergers (nn.ModuleList): A merger for each block, or an identity where it merges nothing.
-        with_cp (bool): Recompute activations in the backward pass to save memory.
+    ``downsample`` leads to the next stage; None where that is not built, or there is none.
     """
 
     def __init__(self, blocks: nn.ModuleList, downsample: nn.Module | None, mergers: nn.ModuleList,
@@ -72,91 +66,50 @@ class LTMSwinStage(BaseModule):
         self.blocks, self.downsample, self.mergers = blocks, downsample, mergers
         self.with_cp = with_cp
 
-    def forward(self, x: Tensor, grid: Grid, carry: Any | None = None) -> tuple[Tensor, Any]:
-        """Run the blocks.
-
-        Args:
-            x (Tensor): (B, N, C), tokens of ``grid``.
-            grid (tuple): Height and width, N their product.
-            carry (Any, optional): Of the stage before.
-
-        Returns:
-            tuple: Tokens, (B, N, C), and what the last merger hands on to the next stage's first.
-        """
+    def forward(self, x: Tensor, grid: Grid, carry: Any = None) -> tuple[Tensor, Any]:
+        """Tokens of a grid, (B, N, C), behind all blocks, and what goes to the next stage's first merger."""
         for block, merger in zip(self.blocks, self.mergers):
             operator = None
-            x = run(lambda x, block=block: attend(block, x, grid), x, self.with_cp)
+            x = run(partial(attend, block, grid), x, self.with_cp)
             if not isinstance(merger, nn.Identity):
                 operator, carry = merger(tokens_to_map(x, grid), carry)
-            x = run(lambda x, block=block, op=operator: feed_forward(block, x, op), x, self.with_cp)
+            x = run(partial(feed_forward, block, operator), x, self.with_cp)
         return x, carry
 
 
 @MODELS.register_module()
-class LTMSwin(StartsPretrained, SwinTransformer):
-    """Swin Transformer backbone with token merging in every MLP.
-
-    Without ``ratio`` and ``merger``, or at ratio 1.0, it is mmpretrain's ``SwinTransformer``, bit for bit;
-    otherwise the merging parameters alone are missing from a vanilla checkpoint. All maps keep their nominal
-    size.
+class LTMSwin(MergingBackbone, SwinTransformer):
+    """Swin Transformer backbone with token merging in every MLP; all maps keep their nominal size.
 
     Args:
         arch (str or dict): 'tiny', 'small', 'base', 'large', or the settings as mmpretrain's class takes
             them. Defaults to 'tiny'.
-        ratio (float or Sequence[float], optional): Share of tokens that the MLP of each block sees, in (0,
-            1], or one value a block. Short for ``merger=dict(type='LTM', ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. ToMe and ToFu
-            match the tokens of a window; EViT and LTMP are refused.
-        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
-            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
-        window_size (int): Of the attention. Defaults to 7. The windows of the masks are ``merger['window']``,
-            of the same size by default.
-        out_indices (int or Sequence[int]): Stages to return, negative ones counted from the end. Stages
-            behind the last of them are not built. Defaults to (3, ).
-        frozen_stages (int): -1: nothing is frozen; k: the patch embedding and stages 0 to k, with their
-            masks, from construction on. Defaults to -1.
-        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
-        pretrained (str, optional): Classifier to start from, see
-            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
+        ratio, merger, preset, out_indices, frozen_stages, with_cp, pretrained: See
+            :class:`~mmltm.models.backbones.common.MergingBackbone`. ToMe and ToFu match the tokens of a window; EViT
+            and LTMP are refused. ``frozen_stages`` k is the patch embedding and stages 0 to k.
+        window_size (int): Of the attention, and by default of the masks (``merger['window']``). Defaults to 7.
         norm_cfg (dict, optional): Config of all norms, but those for which ``stage_cfgs`` or ``patch_cfg`` have
             their own; None leaves the outputs without. Defaults to ``dict(type='LN')``.
         stage_cfgs, patch_cfg: As mmpretrain's class takes them.
         **kwargs: Other arguments of mmpretrain's ``SwinTransformer``.
-
-    Raises:
-        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, or ``arch``,
-            ``out_indices`` or ``frozen_stages`` out of range.
     """
+    stages: Any
 
-    def __init__(self,
-                 arch: str | dict = 'tiny',
-                 *,
-                 ratio: float | Sequence[float] | None = None,
-                 merger: dict | None = None,
-                 preset: str | None = None,
-                 window_size: int = 7,
-                 out_indices: int | Sequence[int] = (3, ),
-                 frozen_stages: int = -1,
-                 with_cp: bool = False,
-                 pretrained: str | None = None,
-                 norm_cfg: dict | None = dict(type='LN'),
-                 stage_cfgs: dict | Sequence[dict] = dict(),
-                 patch_cfg: dict = dict(),
-                 **kwargs) -> None:
-        if isinstance(arch, str):
-            if arch.lower() not in self.arch_zoo:
-                raise ValueError(f'arch must be one of {tuple(self.arch_zoo)} or a dict, got {arch!r}')
-            arch = self.arch_zoo[arch.lower()]
-        count = len(arch['depths'])
+    def __init__(self, arch: str | dict = 'tiny', *, ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None, preset: str | None = None, window_size: int = 7,
+                 out_indices: int | Sequence[int] = (3, ), frozen_stages: int = -1, with_cp: bool = False,
+                 pretrained: str | None = None, norm_cfg: dict | None = dict(type='LN'),
+                 stage_cfgs: dict | Sequence[dict] = dict(), patch_cfg: dict = dict(), **kwargs) -> None:
+        settings = check_arch(arch, self.arch_zoo, 'dict')
+        count = len(settings['depths'])
         out_indices = check_indices(out_indices, count)
-        if not -1 <= frozen_stages < count:
-            raise ValueError(f'frozen_stages must be -1 (none) to {count - 1}, got {frozen_stages}')
+        check_frozen(frozen_stages, count - 1)
         if norm_cfg is not None:
-            stages = [stage_cfgs] * count if isinstance(stage_cfgs, dict) else stage_cfgs
-            stage_cfgs = [_with_norms(stage, norm_cfg) for stage in stages]
+            cfgs = [stage_cfgs] * count if isinstance(stage_cfgs, dict) else stage_cfgs
+            stage_cfgs = [_with_norms(cfg, norm_cfg) for cfg in cfgs]
             patch_cfg = {'norm_cfg': norm_cfg, **patch_cfg}
         super().__init__(
-            arch, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
+            settings, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
             stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
         self.pretrained = pretrained
         config = merger_config(merger, ratio, preset, pretrained)
@@ -174,14 +127,7 @@ class LTMSwin(StartsPretrained, SwinTransformer):
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of ``out_indices``, in ascending order.
-
-        Args:
-            x (Tensor): (B, in_channels, H, W).
-
-        Returns:
-            tuple[Tensor]: Maps at strides 4, 8, 16, 32 (one further with ``out_after_downsample``).
-        """
+        """Maps of ``out_indices``, ascending, at strides 4, 8, 16, 32 (one further with ``out_after_downsample``)."""
         x, grid = self.patch_embed(x)
         if self.use_abs_pos_embed:
             x = x + resize_pos_embed(self.absolute_pos_embed, self.patch_resolution, grid,
@@ -206,12 +152,7 @@ class LTMSwin(StartsPretrained, SwinTransformer):
         if self.use_abs_pos_embed:
             self.absolute_pos_embed.requires_grad = False
 
-    def train(self, mode: bool = True) -> 'LTMSwin':
-        super().train(mode)
-        return self
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *args,
-                              **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *args, **kwargs) -> None:
         # The parent renames what old checkpoints hold for its own class only, not for those derived from it.
         if (local_metadata.get('version') or 0) < 2 and f'{prefix}norm.weight' in state_dict:
             last = f'{prefix}norm{self.num_layers - 1}'

@@ -13,6 +13,8 @@ frozen layers stay in evaluation mode; ``with_cp``.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -25,70 +27,56 @@ from mmltm.merging.base import window_sides
 from mmltm.merging.grids import Grid, check_ratios, map_to_tokens, share_for_mean, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
-from mmltm.models.pretrained import StartsPretrained
 from mmltm.registry import MODELS
 
-from .common import MergedMap, attend, check_indices, check_restore, encode_sequence, feed_forward, freeze, run
+from .common import (
+    MergedMap,
+    MergingBackbone,
+    attend,
+    check_arch,
+    check_frozen,
+    check_indices,
+    check_restore,
+    encode_sequence,
+    feed_forward,
+    freeze,
+    run,
+)
 
 
 @MODELS.register_module()
-class LTMVisionTransformer(StartsPretrained, VisionTransformer):
+class LTMVisionTransformer(MergingBackbone, VisionTransformer):
     """ViT backbone with token merging in every block but the last, for images of any size.
 
-    Nobody reads what the last block would hand on, or reads it at once, so it merges nothing. Without
-    ``ratio`` and ``merger``, or at ratio 1.0, it is mmpretrain's ``VisionTransformer``, bit for bit;
-    otherwise the merging parameters alone are missing from a vanilla checkpoint.
+    Nobody reads what the last block would hand on, or reads it at once, so it merges nothing.
 
     Args:
         arch (str or dict): 'deit-tiny', 'deit-small', 'deit-base' (ViT-T, -S, -B), or what else mmpretrain's
             class takes. Defaults to 'base'.
-        ratio (float or Sequence[float], optional): Mean share of patch tokens over the blocks, in (0, 1]; or
-            for each block the share of its own tokens that it keeps (the last of these has no effect). Short
-            for ``merger=dict(type='LTM', ratio=ratio)``.
-        merger (dict, optional): Config of the merger, see :func:`mmltm.models.mergers.build_mergers`. All mergers work
-            here, EViT with a class token only.
-        preset (str, optional): 'paper': the merger's defaults are those of the LTM paper, see
-            :func:`mmltm.models.mergers.merger_config`. Defaults to None.
+        ratio (float or Sequence[float], optional): Mean share of patch tokens over the blocks, in (0, 1]; or for each
+            block the share of its own tokens that it keeps (the last of these has no effect).
+        merger, preset, out_indices, frozen_stages, with_cp, pretrained: See
+            :class:`~mmltm.models.backbones.common.MergingBackbone`. All mergers work here, EViT with a class token.
+            ``frozen_stages`` k > 0 is the embeddings and the first k layers.
         restore (str): 'stage' brings patch tokens back to the full grid where they leave the backbone: those before
             merging and what the merged ones have gained; 'none' gives the merged ones, no map if they have no grid;
             in 'avg_featmap' these count as often as tokens went into them. The class token does not depend on it.
             Defaults to 'stage'.
-        out_indices (int or Sequence[int]): Layers to return, negative ones counted from the end. Layers
-            behind the last of them are not built. Defaults to -1.
-        frozen_stages (int): -1 or 0: nothing is frozen; k: the embeddings and the first k layers, with their
-            masks, from construction on. Defaults to -1.
-        with_cp (bool): Recompute activations in the backward pass to save memory. Defaults to False.
-        pretrained (str, optional): Classifier to start from, see
-            :class:`~mmltm.models.pretrained.StartsPretrained`. Defaults to None.
         **kwargs: Other arguments of mmpretrain's ``VisionTransformer``.
-
-    Raises:
-        ValueError: For a ratio outside (0, 1], a list of another length than there are blocks, a merger that needs
-            what there is not, or ``arch``, ``out_indices``, ``frozen_stages`` or ``restore`` out of range.
     """
+    layers: Any
+    ln1: Any
 
-    def __init__(self,
-                 arch: str | dict = 'base',
-                 *,
-                 ratio: float | Sequence[float] | None = None,
-                 merger: dict | None = None,
-                 preset: str | None = None,
-                 restore: str = 'stage',
-                 out_indices: int | Sequence[int] = -1,
-                 frozen_stages: int = -1,
-                 with_cp: bool = False,
-                 pretrained: str | None = None,
-                 **kwargs) -> None:
-        if isinstance(arch, str):
-            if arch.lower() not in self.arch_zoo:
-                raise ValueError(f'arch must be one of {tuple(self.arch_zoo)} or a dict, got {arch!r}')
-            arch = self.arch_zoo[arch.lower()]
-        depth = arch['num_layers']
+    def __init__(self, arch: str | dict = 'base', *, ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None, preset: str | None = None, restore: str = 'stage',
+                 out_indices: int | Sequence[int] = -1, frozen_stages: int = -1, with_cp: bool = False,
+                 pretrained: str | None = None, **kwargs) -> None:
+        settings = check_arch(arch, self.arch_zoo, 'dict')
+        depth = settings['num_layers']
         out_indices = check_indices(out_indices, depth)
-        if not -1 <= frozen_stages <= depth:
-            raise ValueError(f'frozen_stages must be -1 (none) to {depth}, got {frozen_stages}')
+        check_frozen(frozen_stages, depth)
         restore = check_restore(restore)
-        super().__init__(arch, out_indices=out_indices, **kwargs)
+        super().__init__(settings, out_indices=out_indices, **kwargs)
         self.frozen_stages, self.with_cp, self.pretrained = frozen_stages, with_cp, pretrained
         self.restore = 'none' if self.out_type == 'cls_token' else restore
 
@@ -100,9 +88,10 @@ class LTMVisionTransformer(StartsPretrained, VisionTransformer):
         last = max(out_indices)
         mergers = build_mergers(config, host)[0]
         self.mergers = mergers[:last].append(nn.Identity())
-        self.keeps_grid = not any(isinstance(merger, SequenceMerger) for merger in mergers)
-        if not self.keeps_grid and self.restore == 'none' and self.out_type == 'featmap':
-            raise ValueError(f"merger {config['type']} keeps no grid: out_type='featmap' needs restore='stage'")
+        sequence = next((merger for merger in mergers if isinstance(merger, SequenceMerger)), None)
+        self.keeps_grid = sequence is None
+        if sequence is not None and self.restore == 'none' and self.out_type == 'featmap':
+            raise ValueError(f"merger {type(sequence).__name__} keeps no grid: out_type='featmap' needs restore='stage'")
         self.layers = self.layers[:last + 1]
         if last < depth - 1:
             self.final_norm, self.ln1 = False, None
@@ -111,13 +100,7 @@ class LTMVisionTransformer(StartsPretrained, VisionTransformer):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of ``out_indices``, in ascending order, each as ``out_type`` says.
 
-        Args:
-            x (Tensor): (B, in_channels, H, W).
-
-        Returns:
-            tuple[Tensor]: (B, C) for 'cls_token' and 'avg_featmap', (B, C, h, w) for 'featmap', (B, 1 + h w,
-                C)
-            for 'raw'.
+        These are (B, C) for 'cls_token' and 'avg_featmap', (B, C, h, w) for 'featmap', (B, 1 + h w, C) for 'raw'.
         """
         x, grid = self.patch_embed(x)
         if self.cls_token is not None:
@@ -131,12 +114,12 @@ class LTMVisionTransformer(StartsPretrained, VisionTransformer):
         """Outputs from embedded tokens, (B, N, C), which mergers leave on a grid."""
         outputs, merged = [], MergedMap()
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
-            x = run(lambda x, layer=layer: attend(layer, x), x, self.with_cp)
+            x = run(partial(attend, layer), x, self.with_cp)
             if not isinstance(merger, nn.Identity):
                 extra, patches = self._split(x, grid)
                 patches = merged.merge(merger, patches)
-                x, grid = torch.cat((extra, map_to_tokens(patches)), dim=1), tuple(patches.shape[-2:])
-            x = run(lambda x, layer=layer: feed_forward(layer, x), x, self.with_cp)
+                x, grid = torch.cat((extra, map_to_tokens(patches)), dim=1), patches.shape[-2:]
+            x = run(partial(feed_forward, layer), x, self.with_cp)
             if index in self.out_indices:
                 outputs.append(self._output(index, *self._restore(x, grid, merged)))
         return tuple(outputs)
@@ -173,7 +156,7 @@ class LTMVisionTransformer(StartsPretrained, VisionTransformer):
             return x, grid
         extra, update = self._split(x, grid)
         update = merged.restore(update)
-        return torch.cat((extra, map_to_tokens(update)), dim=1), tuple(update.shape[-2:])
+        return torch.cat((extra, map_to_tokens(update)), dim=1), update.shape[-2:]
 
     def _freeze_stages(self) -> None:
         count = self.frozen_stages
@@ -186,11 +169,6 @@ class LTMVisionTransformer(StartsPretrained, VisionTransformer):
             self.cls_token.requires_grad = False
         if count == self.num_layers:
             freeze(getattr(self, name) for name in ('ln1', 'ln2') if isinstance(getattr(self, name, None), nn.Module))
-
-    def train(self, mode: bool = True) -> 'LTMVisionTransformer':
-        super().train(mode)
-        self._freeze_stages()
-        return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """As the parent's; a mask belongs to the layer whose tokens it merges."""
