@@ -20,6 +20,5 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module):
-        """As the parent's, under autocast."""
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from mmltm.engine.random_states import get_random_states, set_random_states
@@ -17,7 +17,7 @@ PROGRESS = 30.
 
 
 @torch.no_grad()
-def initial_pass(runner: Runner, model: nn.Module, num_images: int | None, before: Callable[[list], None],
+def initial_pass(runner: Runner, model: Any, num_images: int | None, before: Callable[[list], None],
                  after: Callable[[], None], finish: Callable[[], None]) -> None:
     """Show a model training images in evaluation mode, twice; no weight and no random state of the training changes.
 
@@ -28,12 +28,11 @@ def initial_pass(runner: Runner, model: nn.Module, num_images: int | None, befor
         runner (Runner): Of the run, with its training data.
         model (nn.Module): Not wrapped.
         num_images (int, optional): At most so many, of all ranks together. None: the whole training set.
-        before (Callable): Called before every batch with its data samples.
-        after (Callable): Called after every batch.
+        before, after (Callable): Called before every batch with its data samples, and after it.
         finish (Callable): Called after each of the two sweeps.
     """
-    loader = _loader(runner, num_images)
-    count, total = len(loader.dataset) * runner.world_size, len(SWEEPS) * len(loader)
+    loader, count = _loader(runner, num_images)
+    total = len(SWEEPS) * len(loader)
     title = 'IB statistics before the first step'
     runner.logger.info(f'{title}: {" and ".join(SWEEPS)} by {len(SWEEPS)} sweeps over {count} of '
                        f'{len(runner.train_dataloader.dataset)} training images, {total} batches of '
@@ -63,8 +62,9 @@ def initial_pass(runner: Runner, model: nn.Module, num_images: int | None, befor
     runner.logger.info(f'{title}: done in {time.monotonic() - begin:.1f} s')
 
 
-def _loader(runner: Runner, num_images: int | None) -> DataLoader:
-    """This rank's images in an order of its own, so that a batch of a data set sorted by classes has many of them."""
+def _loader(runner: Runner, num_images: int | None) -> tuple[DataLoader, int]:
+    """This rank's images in random order, lest a batch of a sorted data set have few classes; how many all ranks have.
+    """
     train, ranks = runner.train_dataloader, runner.world_size
     size = len(train.dataset)
     share = max(1, min(num_images or size, size) // ranks)
@@ -72,9 +72,6 @@ def _loader(runner: Runner, num_images: int | None) -> DataLoader:
     images = torch.randperm(share * ranks, generator=generator) * size // (share * ranks)
     return DataLoader(
         Subset(train.dataset, images[runner.rank::ranks].tolist()),
-        batch_size=train.batch_size or train.batch_sampler.batch_size,
-        num_workers=train.num_workers,
-        collate_fn=train.collate_fn,
-        worker_init_fn=train.worker_init_fn,
-        pin_memory=train.pin_memory,
-        generator=generator)
+        batch_size=train.batch_size or train.batch_sampler.batch_size, num_workers=train.num_workers,
+        collate_fn=train.collate_fn, worker_init_fn=train.worker_init_fn, pin_memory=train.pin_memory,
+        generator=generator), len(images)

@@ -8,18 +8,14 @@ from torch import Tensor
 
 
 def get_random_states(loader: torch.Generator | None = None) -> dict[str, Tensor]:
-    """States of Python's, NumPy's and PyTorch's global generators, on the CPU and the current GPU.
-
-    Args:
-        loader (torch.Generator, optional): A further generator to include.
-    """
+    """States of Python's, NumPy's and PyTorch's global generators, on CPU and current GPU, and of a loader's."""
     version, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
     states = {
         'python': torch.tensor([version, *words]),
         'python_gauss': torch.tensor(float('nan') if gauss is None else gauss, dtype=torch.float64),
-        'numpy': torch.tensor([position, has_gauss, *keys.tolist()]),
-        'numpy_gauss': torch.tensor(cached, dtype=torch.float64),
+        'numpy': torch.tensor([numpy['state']['pos'], numpy['has_gauss'], *numpy['state']['key'].tolist()]),
+        'numpy_gauss': torch.tensor(numpy['gauss'], dtype=torch.float64),
         'torch': torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -37,8 +33,7 @@ def set_random_states(states: dict[str, Tensor], loader: torch.Generator | None 
     gauss = states['python_gauss'].item()
     random.setstate((version, tuple(words), None if gauss != gauss else gauss))
     position, has_gauss, *keys = states['numpy'].tolist()
-    keys = np.array(keys, dtype=np.uint32)
-    np.random.set_state(('MT19937', keys, position, has_gauss, states['numpy_gauss'].item()))
+    np.random.set_state(('MT19937', np.array(keys, dtype=np.uint32), position, has_gauss, states['numpy_gauss'].item()))
     torch.set_rng_state(states['torch'])
     if 'cuda' in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states['cuda'])

@@ -1,14 +1,15 @@
 """What hooks ask about a run."""
 
+from typing import Any
+
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
 
 from mmltm.errors import UserError
 
 
-def unwrapped_model(runner: Runner) -> nn.Module:
+def unwrapped_model(runner: Runner) -> Any:
     """The model without the wrapper of a distributed run."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
@@ -43,15 +44,7 @@ def saves_after_iter(runner: Runner) -> bool:
 
 
 def require_unused_parameters(runner: Runner, reason: str) -> None:
-    """Refuse a distributed wrapper that waits for a gradient of every parameter.
-
-    Args:
-        runner (Runner): Of the run.
-        reason (str): Which parameters get no gradient, as the beginning of the message.
-
-    Raises:
-        UserError: It does wait.
-    """
+    """Refuse a distributed wrapper that waits for a gradient of all parameters; ``reason`` says which will get none."""
     if is_model_wrapper(runner.model) and not getattr(runner.model, 'find_unused_parameters', True):
         raise UserError(f'{reason} get no gradient, for which data parallel training would wait: set '
                         'find_unused_parameters=True at the top level of the config')

@@ -34,10 +34,6 @@ class DistillationHook(ExtraLossHook):
         config (str, optional): Of the teacher, with the same preprocessing. Defaults to None, the vanilla twin.
         weight (float): Factor of the term. Defaults to 1.0.
         temperature (float): T, by which logits are divided. Defaults to 1.0.
-
-    Raises:
-        UserError: A temperature is not positive or a weight negative; there is no classifier or no checkpoint, or one
-            of another model; the teacher wants other images.
     """
     loss_name = 'loss_distillation'
 
@@ -47,11 +43,10 @@ class DistillationHook(ExtraLossHook):
         if temperature <= 0:
             raise UserError(f'temperature must be positive, got {temperature}')
         self.checkpoint, self.config, self.temperature = checkpoint, config, temperature
-        self._teacher: nn.Module | None = None
-        self._logits: Tensor | None = None
+        self._teacher: Any = None
+        self._logits: Any = None
 
     def watch(self, runner, model: nn.Module) -> list[Any]:
-        """Builds the teacher, and begins to watch the student's head."""
         from mmpretrain.models.classifiers import BaseClassifier
         if not isinstance(model, BaseClassifier) or not model.with_head:
             raise UserError(f'DistillationHook: {type(model).__name__} is no classifier with a head')
@@ -67,25 +62,20 @@ class DistillationHook(ExtraLossHook):
         return [model.head.register_forward_hook(take)]
 
     def _build_teacher(self, runner, checkpoint: str) -> nn.Module:
-        preprocessor = runner.cfg.get('data_preprocessor')
         if self.config is None:
             model = vanilla_twin(runner.cfg)
         else:
-            cfg = self._read(self.config)
-            if cfg.get('data_preprocessor') != preprocessor:
+            try:
+                cfg = get_config(self.config) if '::' in self.config else Config.fromfile(self.config)
+            except Exception as error:  # a config is a program: anything may be raised
+                raise UserError(f'DistillationHook: cannot read config {self.config}: {summary(error)}') from error
+            if cfg.get('data_preprocessor') != runner.cfg.get('data_preprocessor'):
                 raise UserError(f'DistillationHook: the teacher of {self.config} wants images of another '
                                 'data_preprocessor')
             model = cfg.model
         teacher = build_from(runner.cfg, model)
         check_tested(teacher, checkpoint, read_checkpoint(checkpoint), runner.logger)
         return teacher.requires_grad_(False)
-
-    @staticmethod
-    def _read(config: str) -> Config:
-        try:
-            return get_config(config) if '::' in config else Config.fromfile(config)
-        except Exception as error:  # a config is a program: anything may be raised
-            raise UserError(f'DistillationHook: cannot read config {config}: {summary(error)}') from error
 
     def term(self, model: nn.Module, call: dict[str, Any]) -> Tensor:
         """The divergence for the batch whose logits the student's head has just given."""
@@ -96,6 +86,5 @@ class DistillationHook(ExtraLossHook):
         return self.temperature**2 * F.kl_div(student, teacher, reduction='batchmean', log_target=True)
 
     def after_train(self, runner) -> None:
-        """Stops watching, and lets the teacher go."""
         super().after_train(runner)
         self._teacher = None

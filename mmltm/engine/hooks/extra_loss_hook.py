@@ -16,13 +16,7 @@ class ExtraLossHook(Hook):
 
     A forward hook on the model adds it where the model, in training, returns its dict of losses; so the term takes
     part in the sum, in its gradient and in the log. Subclasses say its name, ``loss_name``, which must contain 'loss'
-    to be summed up, and compute it in :meth:`term`.
-
-    Args:
-        weight (float): Factor of the term.
-
-    Raises:
-        UserError: A negative weight.
+    to be summed up, and compute it in :meth:`term`; it counts ``weight`` times.
     """
     loss_name: str
 
@@ -34,11 +28,9 @@ class ExtraLossHook(Hook):
 
     @abstractmethod
     def term(self, model: nn.Module, call: dict[str, Any]) -> Tensor:
-        """The term before its weight, a tensor of shape (), right after a forward pass of the model.
+        """The term before its weight, a tensor of shape (), right after a forward pass of the model, not wrapped.
 
-        Args:
-            model (nn.Module): Not wrapped.
-            call (dict): Arguments of its forward method by name: ``inputs`` (B, 3, H, W) and ``data_samples``.
+        ``call`` has the arguments of that by name: ``inputs`` (B, 3, H, W) and ``data_samples``.
         """
 
     def watch(self, runner, model: nn.Module) -> list[Any]:
@@ -46,7 +38,6 @@ class ExtraLossHook(Hook):
         return []
 
     def before_train(self, runner) -> None:
-        """Begins to watch the model."""
         model = unwrapped_model(runner)
         signature = inspect.signature(model.forward)
 
@@ -59,7 +50,6 @@ class ExtraLossHook(Hook):
         self._handles = [*self.watch(runner, model), model.register_forward_hook(add, with_kwargs=True)]
 
     def after_train(self, runner) -> None:
-        """Stops watching."""
         for handle in self._handles:
             handle.remove()
         self._handles = []

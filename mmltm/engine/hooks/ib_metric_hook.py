@@ -16,11 +16,9 @@ class IBMetricHook(Hook):
     """
 
     def before_val_epoch(self, runner) -> None:
-        """Before validation."""
         self._first_passes(runner, runner.val_loop)
 
     def before_test_epoch(self, runner) -> None:
-        """Before a test."""
         self._first_passes(runner, runner.test_loop)
 
     def _first_passes(self, runner, loop) -> None:

@@ -23,7 +23,7 @@ from mmltm.engine.runner_utils import (
     unwrapped_model,
 )
 from mmltm.errors import UserError
-from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids, ObjectBoxes
+from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids, ClassStatistics, ObjectBoxes
 from mmltm.merging import LTM
 from mmltm.registry import HOOKS
 from mmltm.structures.class_distribution import class_distribution, object_boxes
@@ -69,19 +69,10 @@ class IBStatisticsHook(Hook):
             loaded, else True. Defaults to None.
         initial_images (int, optional): Training images, at most, of the pass before the first step, of all ranks
             together; 0: no pass, None: the whole training set. Defaults to 2000.
-
-    Raises:
-        UserError: An interval is out of range, or a setting has no use with ``update_statistics=False``; statistics
-            are of another number of classes than the head tells apart, or none have been loaded that could stay; a
-            batch has no usable annotations; features are NaN or infinite.
     """
 
-    def __init__(self,
-                 t_warm: int = 0,
-                 interval: int | None = None,
-                 fit_projection: bool = False,
-                 report_interval: int = 10,
-                 update_statistics: bool | None = None,
+    def __init__(self, t_warm: int = 0, interval: int | None = None, fit_projection: bool = False,
+                 report_interval: int = 10, update_statistics: bool | None = None,
                  initial_images: int | None = 2000) -> None:
         for name, value, least in (('t_warm', t_warm, 0), ('interval', interval, 1),
                                    ('report_interval', report_interval, 1), ('initial_images', initial_images, 0)):
@@ -98,8 +89,17 @@ class IBStatisticsHook(Hook):
         self._reports: dict[str, BottleneckReport] = {}
         self._handles: list = []
 
+    @property
+    def _stats(self) -> list[ClassStatistics]:
+        """Of the masks that take a step."""
+        return [mask.stats for mask in self._masks.values() if mask.stats is not None]
+
+    @property
+    def _sums(self) -> list[ClassCentroids | BottleneckReport]:
+        """All that is summed up over an epoch."""
+        return [*self._statistics.values(), *self._reports.values()]
+
     def before_run(self, runner) -> None:
-        """Finds the layers and names them after their place in the model."""
         model = unwrapped_model(runner)
         self._masks, self._statistics = _of_type(model, LTM), _of_type(model, ClassCentroids)
         self._reports = {name: mask.report for name, mask in self._masks.items() if mask.report is not None}
@@ -109,7 +109,6 @@ class IBStatisticsHook(Hook):
             runner.register_hook(RandomStateHook())
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compares the statistics of the checkpoint with the model's before they are loaded."""
         state = checkpoint.get('state_dict', checkpoint)
         for name, module in self._statistics.items():
             message = module.mismatch(state, name + '.')
@@ -121,44 +120,46 @@ class IBStatisticsHook(Hook):
                     del state[key]
 
     def before_train(self, runner) -> None:
-        """Checks the model, and begins to watch its forward passes."""
         model = unwrapped_model(runner)
-        self._kept = self.update_statistics is False or self.update_statistics is None and self._of_a_classifier(model)
+        heads = head_classes(model)
+        of_others = any(stats.num_classes != heads and stats.ready for stats in self._stats)
+        self._kept = self.update_statistics is False or (
+            self.update_statistics is None and heads is not None and of_others)
         if self._kept:
             self._keep(runner)
             return
         if not self._statistics:
             runner.logger.warning('IBStatisticsHook has nothing to do, and masks take no step: no layer keeps '
                                   'statistics, for which model.backbone.merger.num_classes must be set')
-        self._check(model)
+        for name, module in self._statistics.items():
+            if heads not in (None, module.num_classes):
+                raise UserError(f'{name} keeps statistics of {module.num_classes} classes '
+                                f'(model.backbone.merger.num_classes), but the head tells {heads} apart')
         if self.t_warm:
             require_unused_parameters(runner, 'masks that do not merge yet (t_warm)')
         self._by_iter = self.interval is not None or not is_epoch_based(runner)
         if self._by_iter and self.interval is None:
             self.interval = iterations_per_pass(runner)
-        for layer in self._layers():
-            layer.fitting = self.fit_projection and not layer.stats.started
+        for mask in self._masks.values():
+            mask.fitting = self.fit_projection and mask.stats is not None and not mask.stats.started
         self._switch(runner)
         if (runner.iter == 0 and self.t_warm == 0 and self.initial_images != 0
-                and not all(layer.stats.ready for layer in self._layers())):
+                and not all(stats.ready for stats in self._stats)):
             self._gather(runner, model)
         self._watch(runner, model)
 
     def before_train_epoch(self, runner) -> None:
-        """Drops what an interrupted epoch has left, which an epoch-based loop is about to repeat."""
-        if not self._by_iter:
-            for module in (*self._statistics.values(), *self._reports.values()):
+        if not self._by_iter:  # an interrupted epoch, which is about to be repeated, may have left something
+            for module in self._sums:
                 module.restart_epoch()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Switches merging on after the warm-up; masks that are kept stay in evaluation mode."""
         self._switch(runner)
         if self._kept:
             for mask in self._masks.values():
                 mask.eval()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Checks the features of the batch; ends an epoch that is counted in iterations."""
         self._check_tokens()
         if self._by_iter and self.every_n_train_iters(runner, self.interval):
             self._finish_epoch(runner, runner.iter + 1)
@@ -166,31 +167,15 @@ class IBStatisticsHook(Hook):
             self._synchronize()
 
     def after_train_epoch(self, runner) -> None:
-        """Turns the sums of the epoch into statistics."""
         if not self._by_iter:
             self._finish_epoch(runner, runner.iter)
 
     def before_val(self, runner) -> None:
-        """Prepares for the checkpoint that a good validation saves."""
-        self._synchronize()
+        self._synchronize()  # for the checkpoint that a good validation saves
 
     def after_train(self, runner) -> None:
-        """Stops watching."""
         for handle in self._handles:
             handle.remove()
-
-    def _of_a_classifier(self, model: nn.Module) -> bool:
-        """Whether there are statistics already, of other classes than the head's."""
-        layers, heads = self._layers(), head_classes(model)
-        return heads is not None and any(
-            layer.stats.num_classes != heads and layer.stats.ready for layer in layers)
-
-    def _check(self, model: nn.Module) -> None:
-        heads = head_classes(model)
-        for name, module in self._statistics.items():
-            if heads not in (None, module.num_classes):
-                raise UserError(f'{name} keeps statistics of {module.num_classes} classes '
-                                f'(model.backbone.merger.num_classes), but the head tells {heads} apart')
 
     def _keep(self, runner) -> None:
         """Freezes the masks, and forgets the statistics, which nothing shall happen to."""
@@ -200,8 +185,8 @@ class IBStatisticsHook(Hook):
                 f'IBStatisticsHook: update_statistics=False, but {empty[0] if empty else "the model"} has none to '
                 'keep: start from a classifier trained with this hook, by model.backbone.pretrained=PATH')
         require_unused_parameters(runner, 'masks that are kept (update_statistics=False)')
-        classes = {mask.stats.num_classes for mask in self._masks.values() if mask.stats is not None}
-        runner.logger.info(f'IBStatisticsHook: masks and their statistics of {max(classes)} classes stay as loaded')
+        classes = max(stats.num_classes for stats in self._stats)
+        runner.logger.info(f'IBStatisticsHook: masks and their statistics of {classes} classes stay as loaded')
         for mask in self._masks.values():
             mask.requires_grad_(False)
         self._statistics, self._reports = {}, {}
@@ -215,7 +200,6 @@ class IBStatisticsHook(Hook):
 
     def _gather(self, runner, model: nn.Module) -> None:
         """Makes the statistics that the first step needs."""
-        modules = (*self._statistics.values(), *self._reports.values())
 
         def after() -> None:
             self._take_back()
@@ -225,7 +209,7 @@ class IBStatisticsHook(Hook):
             for module in self._statistics.values():
                 module.finish_epoch()
 
-        for module in modules:
+        for module in self._sums:
             module.restart_epoch()
         for mask in self._masks.values():
             mask.gathering = True
@@ -255,26 +239,21 @@ class IBStatisticsHook(Hook):
             mask.targets, mask.reporting = None, False
 
     def _hand_out(self, data_samples: list | None, reporting: bool = False) -> None:
-        layers = self._layers()
-        if not layers:
+        if not self._stats:
             return
-        classes = layers[0].stats.num_classes
-        distribution, boxes = class_distribution(data_samples, classes), object_boxes(data_samples)
-        targets = BatchTargets.of(distribution, classes, boxes and ObjectBoxes(*boxes)).to(layers[0].logits.device)
+        classes, device = self._stats[0].num_classes, self._stats[0].centroids.device
+        distribution, boxes = class_distribution(data_samples, classes), object_boxes(data_samples or [])
+        targets = BatchTargets.of(distribution, classes, boxes and ObjectBoxes(*boxes)).to(device)
         for mask in self._masks.values():
             mask.targets, mask.reporting = targets, reporting
 
-    def _layers(self) -> list[LTM]:
-        """The masks that take a step."""
-        return [mask for mask in self._masks.values() if mask.stats is not None]
-
     def _check_tokens(self) -> None:
-        layers = self._layers()
+        masks = self._masks.values()
         # One question to the device for all layers.
-        if layers and not torch.stack([layer.checksum for layer in layers]).isfinite().all():
-            for layer in layers:
+        if masks and not torch.stack([mask.checksum for mask in masks]).isfinite().all():
+            for mask in masks:
                 try:
-                    layer.check_tokens()
+                    mask.check_tokens()
                 except ValueError as error:
                     raise UserError(str(error)) from error
 
@@ -282,7 +261,7 @@ class IBStatisticsHook(Hook):
         return runner.iter // self.interval if self._by_iter else runner.epoch
 
     def _synchronize(self) -> None:
-        for module in (*self._statistics.values(), *self._reports.values()):
+        for module in self._sums:
             module.synchronize()
 
     def _finish_epoch(self, runner, iterations: int) -> None:

@@ -14,11 +14,7 @@ from mmltm.registry import HOOKS
 class LTMPBudgetHook(ExtraLossHook):
     """Adds :func:`mmltm.merging.ltmp.budget_loss` to the training losses, as ``loss_budget``.
 
-    Args:
-        weight (float): Its factor. Defaults to 10.0, the paper's.
-
-    Raises:
-        UserError: The model has no LTMP merger.
+    ``weight`` is its factor, by default the paper's.
     """
     loss_name = 'loss_budget'
 
@@ -26,12 +22,10 @@ class LTMPBudgetHook(ExtraLossHook):
         super().__init__(weight)
 
     def watch(self, runner, model: nn.Module) -> list:
-        """Looks for thresholds."""
         if not any(isinstance(module, LTMP) for module in model.modules()):
             raise UserError('LTMPBudgetHook: no threshold to tune: the backbone needs merger=dict(type="LTMP", '
                             'ratio=...) with a ratio below 1, or leave the hook out')
         return []
 
     def term(self, model: nn.Module, call: dict[str, Any]) -> Tensor:
-        """The budget's loss for the batch that the model has just seen."""
         return budget_loss(model)

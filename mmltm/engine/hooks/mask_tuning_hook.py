@@ -1,6 +1,5 @@
 """The fine-tuning set-up of the paper (section 4.1): pre-trained weights stay, only the merging learns."""
 
-
 from mmengine.hooks import Hook
 from torch import nn
 
@@ -28,10 +27,6 @@ class MaskTuningHook(Hook):
         norms (bool): Weights and biases of the normalisations in the merging stages learn, too (running statistics
             stay). Weights of a trained network want smaller steps than mask logits: set the optimizer's ``lr`` for
             them, and a ``lr_mult`` for '.mergers' in ``paramwise_cfg.custom_keys``. Defaults to False.
-
-    Raises:
-        UserError: The model has no merger that can learn, or, with ``norms``, no normalisation where it merges,
-            or its wrapper waits for a gradient of every parameter.
     """
 
     def __init__(self, norms: bool = False) -> None:
@@ -39,7 +34,6 @@ class MaskTuningHook(Hook):
         self._frozen: list[nn.Module] = []
 
     def before_train(self, runner) -> None:
-        """Freezes the parameters."""
         model = unwrapped_model(runner)
         learning = list(learnable_parameters(model).values())
         if not learning:
@@ -47,7 +41,12 @@ class MaskTuningHook(Hook):
                             'ratio=...), or another type that learns, with a ratio below 1, in a stage that is not '
                             'frozen')
         if self.norms:
-            learning += self._of_norms(model)
+            of_norms = [parameter for norm in merging_norms(model) for parameter in norm.parameters()
+                        if parameter.requires_grad]
+            if not of_norms:
+                raise UserError('MaskTuningHook: norms=True, but no merging stage has a normalisation that is not '
+                                'frozen: leave norms out')
+            learning += of_norms
         require_unused_parameters(runner, 'frozen weights (MaskTuningHook)')
         learn = set(map(id, learning))
         for parameter in model.parameters():
@@ -56,16 +55,7 @@ class MaskTuningHook(Hook):
         self._frozen = [module for module in model.modules()
                         if id(module) not in inside and not hasattr(module, 'loss')]
 
-    @staticmethod
-    def _of_norms(model: nn.Module) -> list[nn.Parameter]:
-        parameters = [parameter for norm in merging_norms(model) for parameter in norm.parameters()
-                      if parameter.requires_grad]
-        if not parameters:
-            raise UserError('MaskTuningHook: norms=True, but no merging stage has a normalisation that is not '
-                            'frozen: leave norms out')
-        return parameters
-
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Sets the mode, which loops reset after the hooks of an epoch's beginning have run."""
+        # Loops reset the mode after the hooks of an epoch's beginning have run.
         for module in self._frozen:
             module.training = False

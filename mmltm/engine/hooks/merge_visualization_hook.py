@@ -26,9 +26,6 @@ class MergeVisualizationHook(Hook):
             validation of a run is always drawn. Defaults to 1, every validation.
         num_images (int): Number of images. Defaults to 4.
         groups (bool): Draw which tokens go together, too; slow for large maps. Defaults to False.
-
-    Raises:
-        UserError: An argument is below 1, or the model has no token merger.
     """
 
     def __init__(self, interval: int = 1, num_images: int = 4, groups: bool = False) -> None:
@@ -57,13 +54,11 @@ class MergeVisualizationHook(Hook):
             self._chosen.setdefault(number, []).append(item)
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Begins to watch the mergers, if the batch holds a chosen image."""
-        if batch_idx in self._chosen:
+        if self._recorder is not None and batch_idx in self._chosen:
             self._recorder.start()
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draws the chosen images of the batch."""
-        if batch_idx not in self._chosen:
+        if self._recorder is None or batch_idx not in self._chosen:
             return
         self._recorder.stop()
         merges = self._recorder.merges

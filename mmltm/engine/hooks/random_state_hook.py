@@ -1,6 +1,5 @@
 """Resuming a training bit for bit: mmengine saves no state of random number generators, this hook does."""
 
-
 import torch
 from mmengine.dist import all_gather, get_rank
 from mmengine.hooks import Hook
@@ -42,12 +41,10 @@ class RandomStateHook(Hook):
         self._validating = False
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Keeps the states until training begins: the runner still sets seeds after this."""
-        if resumes(runner):
+        if resumes(runner):  # not yet set: the runner still sets seeds after this
             self._resumed = checkpoint.get(KEY, {})
 
     def before_train(self, runner) -> None:
-        """Gives the training data a generator; sets the states of a checkpoint to resume from."""
         loader = runner.train_dataloader
         if loader.generator is None:
             loader.generator = torch.Generator().manual_seed(runner.seed)
@@ -64,28 +61,24 @@ class RandomStateHook(Hook):
         self._resumed = {}
 
     def after_train_epoch(self, runner) -> None:
-        """Takes the states for a checkpoint of this epoch."""
         self._take()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Takes the states if a checkpoint is about to be saved."""
         if saves_after_iter(runner):
             self._take()
 
     def before_val(self, runner) -> None:
-        """Takes the states of training."""
         self._validating = self._loader is not None
         if self._validating:
             self._take()
 
     def after_val(self, runner) -> None:
-        """Sets the states of training again."""
         if self._validating:
             set_random_states(_of_this_rank(self._taken))
             self._validating = False
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Adds the states to the checkpoint. Only one rank gets here, hence all of them are taken before."""
+        # Only one rank gets here, hence states of several are taken before.
         if runner.world_size == 1 and not self._validating:
             self._take()
         checkpoint[KEY] = self._taken

@@ -10,19 +10,15 @@ from mmltm.registry import HOOKS
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Logs how often :class:`~mmltm.datasets.LoadImageOrSkip` left out an image, over all workers and ranks,
-    after each epoch in which it did.
-    """
+    """Logs after an epoch how many images :class:`~mmltm.datasets.LoadImageOrSkip` left out, over workers and ranks."""
 
     def __init__(self) -> None:
         self._before = 0
 
     def before_train_epoch(self, runner) -> None:
-        """Remembers the count so far."""
         self._before = skip_counter().total()
 
     def after_train_epoch(self, runner) -> None:
-        """Logs the count of this epoch."""
         skipped = torch.tensor(skip_counter().total() - self._before)
         all_reduce(skipped)
         if skipped:

@@ -20,7 +20,6 @@ class StartEvaluationHook(Hook):
     priority = 'VERY_LOW'  # after the hooks that freeze weights and set up statistics
 
     def before_train(self, runner) -> None:
-        """Evaluates twice."""
         mergers = list(mergers_of(unwrapped_model(runner)).values())
         if runner.iter or runner.val_loop is None:
             return

@@ -91,7 +91,8 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
         sequence = next((merger for merger in mergers if isinstance(merger, SequenceMerger)), None)
         self.keeps_grid = sequence is None
         if sequence is not None and self.restore == 'none' and self.out_type == 'featmap':
-            raise ValueError(f"merger {type(sequence).__name__} keeps no grid: out_type='featmap' needs restore='stage'")
+            raise ValueError(f'merger {type(sequence).__name__} keeps no grid: out_type=\'featmap\' needs '
+                             "restore='stage'")
         self.layers = self.layers[:last + 1]
         if last < depth - 1:
             self.final_norm, self.ln1 = False, None
