@@ -31,8 +31,8 @@ def initial_pass(runner: Runner, model: Any, num_images: int | None, before: Cal
         before, after (Callable): Called before every batch with its data samples, and after it.
         finish (Callable): Called after each of the two sweeps.
     """
-    loader, count = _loader(runner, num_images)
-    total = len(SWEEPS) * len(loader)
+    loader: Any = _loader(runner, num_images)  # its data set has a length, which the type does not say
+    count, total = len(loader.dataset) * runner.world_size, len(SWEEPS) * len(loader)
     title = 'IB statistics before the first step'
     runner.logger.info(f'{title}: {" and ".join(SWEEPS)} by {len(SWEEPS)} sweeps over {count} of '
                        f'{len(runner.train_dataloader.dataset)} training images, {total} batches of '
@@ -62,9 +62,8 @@ def initial_pass(runner: Runner, model: Any, num_images: int | None, before: Cal
     runner.logger.info(f'{title}: done in {time.monotonic() - begin:.1f} s')
 
 
-def _loader(runner: Runner, num_images: int | None) -> tuple[DataLoader, int]:
-    """This rank's images in random order, lest a batch of a sorted data set have few classes; how many all ranks have.
-    """
+def _loader(runner: Runner, num_images: int | None) -> DataLoader:
+    """This rank's images in an order of its own, so that a batch of a data set sorted by classes has many of them."""
     train, ranks = runner.train_dataloader, runner.world_size
     size = len(train.dataset)
     share = max(1, min(num_images or size, size) // ranks)
@@ -74,4 +73,4 @@ def _loader(runner: Runner, num_images: int | None) -> tuple[DataLoader, int]:
         Subset(train.dataset, images[runner.rank::ranks].tolist()),
         batch_size=train.batch_size or train.batch_sampler.batch_size, num_workers=train.num_workers,
         collate_fn=train.collate_fn, worker_init_fn=train.worker_init_fn, pin_memory=train.pin_memory,
-        generator=generator), len(images)
+        generator=generator)
