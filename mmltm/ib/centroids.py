@@ -65,7 +65,8 @@ class ClassCentroids(nn.Module):
         self.embed_dims, self.name = embed_dims, name
         exact = stat_dim is None or stat_dim >= embed_dims
         channels = embed_dims if stat_dim is None or exact else stat_dim
-        self.register_buffer('projection', None if exact else orthogonal_projection(embed_dims, channels))
+        device = torch.get_default_device()  # that of the other buffers
+        self.register_buffer('projection', None if exact else orthogonal_projection(embed_dims, channels).to(device))
         self.register_buffer('centroids', torch.zeros(num_classes, num_tokens, channels))
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))

@@ -69,7 +69,7 @@ def test_only_resuming_sets_the_states(tmp_path):
     for resume in (False, True):
         run = runner(tmp_path / 'second', hooks=[dict(type='mmltm.RandomStateHook')], epochs=2, resume=resume,
                      load_from=str(tmp_path / 'first' / 'epoch_1.pth'))
-        run.train_loop
+        assert run.train_loop
         run.load_or_resume()
         fresh = torch.get_rng_state()
         run.call_hook('before_train')

@@ -53,7 +53,7 @@ def test_area_rounding_keeps_ratios_where_whole_sides_can(window, ratios):
     for before, after, ratio in zip(grids, grids[1:], ratios):
         wanted *= ratio
 
-        def off(grid):
+        def off(grid, before=before, ratio=ratio, wanted=wanted):
             return abs(math.prod(grid) / math.prod(before) - ratio), abs(math.prod(grid) / max(1, wanted) - 1)
         possible = any(max(off((h, w))) <= TOLERANCE for h in range(1, before[0] + 1) for w in range(1, before[1] + 1))
         assert max(off(after)) <= TOLERANCE or not possible

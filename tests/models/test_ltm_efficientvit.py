@@ -105,7 +105,8 @@ def test_a_pattern_comes_back_where_it_was():
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(ratio=0), r'\(0, 1\]'), (dict(ratio=1.5), '1.5'), (dict(ratio=[0.7] * 3), '3 values for 7'),
-    (dict(merger=dict(type='LTM')), 'ratio'), (dict(merger=dict(type='X', ratio=0.5)), "one of .*LTM.*'X'"), (dict(ratio=0.5, merger=dict(type='LTM', ratio=0.7)), 'one of them'),
+    (dict(merger=dict(type='LTM')), 'ratio'), (dict(merger=dict(type='X', ratio=0.5)), "one of .*LTM.*'X'"),
+    (dict(ratio=0.5, merger=dict(type='LTM', ratio=0.7)), 'one of them'),
     (dict(ratio=0.7, restore='x'), 'restore')])
 def test_bad_arguments_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):

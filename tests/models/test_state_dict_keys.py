@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmltm.models.mergers import merger_type
 from mmltm.models.builder import build_model
+from mmltm.models.mergers import merger_type
 
 RECORDED = json.loads((Path(__file__).parent / 'state_dict_keys.json').read_text())
 
