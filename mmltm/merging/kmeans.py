@@ -35,8 +35,7 @@ _TINY = 1e-30
 def directions(channels: int, count: int, seed: int = 0) -> Tensor:
     """Random orthogonal directions, (channels, count), of unit mean square: what tokens are compared by at first.
 
-    A random projection keeps angles well enough for it (Johnson and Lindenstrauss), and needs no data. At that size
-    directions turn at the learning rates of mask logits.
+    A random projection keeps angles well enough (Johnson and Lindenstrauss), and at this size learns as logits do.
     """
     count = min(count, channels)
     # A CPU generator cannot draw where torch.device('meta') makes the tensors.

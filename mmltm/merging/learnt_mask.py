@@ -80,7 +80,6 @@ class LearntMask(GridMerger):
         return self._cached(('operator', *x.shape[-2:]), make, stamp)
 
     def windowed(self, x: Tensor, matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> WindowedMerge:
-        """The merging of maps like ``x`` by the matrices of each kind of tile."""
         return WindowedMerge(x.shape[-2:], *self.windows(x.shape[-2:]), matrices)
 
     def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,7 @@
 
 Departures from the paper, see docs/departures.md for all of them:
 
-* A mask belongs to a base window and serves maps of any size window by window; every window of an image is a sample of
-  its own, with its own step.
-* The pre-softmax mask starts at a prior, see :class:`~.learnt_mask.LearntMask`.
+* A mask starts at a prior and belongs to a base window; every window of an image is a sample with its own step.
 * The step is taken on centred, L2-normalised features at beta = 10, scaled to unit root mean square, and its size is
   learnt block by block (the paper: beta = 1, the raw gradient, eta = 1), because raw steps change nothing or
   overshoot, depending on the layer.
@@ -25,7 +23,7 @@ from .grids import Grid, resample_mask
 from .learnt_mask import LearntMask
 from .masks import least_squares_inverse, normalize_mask
 from .step import NOISE, STEP_NORMS, WindowSteps, join_windows, kind_of, project_map, split_windows, window_steps
-from .windowed import Region, WindowedMerge
+from .windowed import WindowedMerge
 
 MODES = ('static', 'instance')
 
@@ -78,9 +76,9 @@ class LTM(LearntMask):
         stats (ClassStatistics, optional): Statistics of the merged tokens; none in the first block, which takes no
             step.
         report (BottleneckReport, optional): What a log says of this layer.
-        targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,)
-            class indices; set by whoever knows the labels, read in training, or while ``gathering``. A forward pass
-            with targets must not run twice, hence not within activation checkpointing.
+        targets (BatchTargets or Tensor, optional): Of the batch about to come, (B, C) distributions or (B,) indices;
+            set by whoever knows the labels, read in training, or while ``gathering``. A forward pass with targets must
+            not run twice, hence not within activation checkpointing.
         gathering (bool): Whether statistics are taken in evaluation, too.
         reporting (bool): Whether the batch about to come goes into the report.
         fitting (bool): Whether the batch about to come determines the projection of the statistics.
@@ -224,8 +222,12 @@ class LTM(LearntMask):
         if learning and self.reporting:
             self._add_to_report([(score + total).softmax(-1).detach() - before
                                  for score, total, before in zip(scores, steps, masks)])
-        if self.training:
-            moved = [self._sampled(source, target, total) for (source, target, _), total in zip(kinds, steps)]
+        if self.training:  # the support is sampled, and the way back is that of before the step
+            moved = []
+            for (source, target, _), total in zip(kinds, steps):
+                support, score = self.support(source, target, sample=True), self.scores(source, target)
+                moved.append((normalize_mask(support, score + total.mT),
+                              least_squares_inverse(normalize_mask(support, score))))
         else:
             moved = [((score + total).softmax(-1).mT, region.unmerge)
                      for score, total, region in zip(scores, steps, operator.regions)]
@@ -233,12 +235,6 @@ class LTM(LearntMask):
         if learning and not self.active:
             pending += (operator, )
         return operator, Carry(self.source, self.target, WindowSteps(tuple(steps), tuple(kinds)), pending)
-
-    def _sampled(self, source: Grid, target: Grid, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks of tiles after their steps, (B, T, N, P), their support sampled, and the way back before any step."""
-        support, scores = self.support(source, target, sample=True), self.scores(source, target)
-        back = least_squares_inverse(normalize_mask(support, scores))
-        return normalize_mask(support, scores + steps.mT), back
 
     def _tile(self, source: Grid, target: Grid) -> tuple[Tensor, Tensor, Tensor]:
         """The mask of a tile before any step, by sign, its way back, which serves all steps, and its scores.
@@ -270,8 +266,8 @@ class LTM(LearntMask):
 
     def _pending(self, x: Tensor, carry: Carry | None) -> tuple[Tensor, tuple[WindowedMerge, ...]]:
         """The map as it would be if merging were on, and the mergings that it lacks."""
-        # Another grid means that a new stage has begun, whose map no earlier mask is about; a window that
-        # does not start where the last one ended, that all tokens have been brought back.
+        # Another grid means that a new stage has begun, whose map no earlier mask is about; a window that does not
+        # start where the last one ended, that all tokens have been brought back.
         if carry is None or not carry.pending or carry.target != self.source or (
                 carry.pending[0].grid != tuple(x.shape[-2:])):
             return x, ()
@@ -305,8 +301,12 @@ class LTM(LearntMask):
             raise ValueError(f'layer {self._known.name}: {error}') from None
         if len(targets.shares) != batch:
             raise ValueError(f'layer {self._known.name}: {batch} images but {len(targets.shares)} targets')
-        parts = [targets.for_windows(*_edges(region, operator.grid)).shares.unflatten(0, (batch, -1))
-                 for region in operator.regions]
+        parts = []
+        for region in operator.regions:
+            # Edges of the tiles on both axes, as shares of the map.
+            edges = [[(tile.start + index * tile.size) / side for index in range(tile.repeat + 1)]
+                     for tile, side in zip((region.rows, region.cols), operator.grid)]
+            parts.append(targets.for_windows(*edges).shares.unflatten(0, (batch, -1)))
         return targets._replace(shares=torch.cat(parts, 1).flatten(0, 1))
 
     @property
@@ -336,9 +336,3 @@ class LTM(LearntMask):
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, eta={self.eta}, mode={self.mode!r}'
-
-
-def _edges(region: Region, grid: Grid) -> list[list[float]]:
-    """Edges of a region's tiles on both axes, as shares of the map."""
-    return [[(tile.start + index * tile.size) / side for index in range(tile.repeat + 1)]
-            for tile, side in zip((region.rows, region.cols), grid)]

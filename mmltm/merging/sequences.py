@@ -141,7 +141,7 @@ class SequenceMerger(Merger):
 
     def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
                 class_token: bool) -> tuple[Tensor, History]:
-        """Fewer tokens.
+        """Fewer tokens, (B, N', C), and what has become of them.
 
         Args:
             tokens (Tensor): (B, N, C), after the block's attention.
@@ -149,9 +149,6 @@ class SequenceMerger(Merger):
             history (History): What has become of the tokens so far.
             keep (int): How many patch tokens shall be left.
             class_token (bool): Whether the first token is a class token, which stays what and where it is.
-
-        Returns:
-            tuple: Tokens, (B, N', C), and what has become of them.
         """
         raise NotImplementedError
 
@@ -169,7 +166,11 @@ class SequenceMerger(Merger):
     def plan(cls, config: dict, host: Host) -> Plan:
         config, depth = dict(config), sum(host.depths)
         if 'r' in config:
-            r = _checked_r(config.pop('r'), host)
+            r = config.pop('r')
+            if isinstance(r, bool) or not isinstance(r, int) or r < 0:
+                raise ValueError(f'r must be a number of tokens, got {r!r}')
+            if host.sequences == 'windows':
+                raise ValueError(f'r={r} counts tokens of an image, but here they merge in windows: give a ratio')
             blocks: list[dict[str, Any] | None] = [dict(r=r) if r else None] * depth
         else:
             if config.get('window', 7) is None:
@@ -189,11 +190,3 @@ class SequenceMerger(Merger):
 
     def extra_repr(self) -> str:
         return f'source={self.source}, target={self.target}' if self.r is None else f'r={self.r}'
-
-
-def _checked_r(r: Any, host: Host) -> int:
-    if isinstance(r, bool) or not isinstance(r, int) or r < 0:
-        raise ValueError(f'r must be a number of tokens, got {r!r}')
-    if host.sequences == 'windows':
-        raise ValueError(f'r={r} counts tokens of an image, but here they merge in windows: give a ratio')
-    return r

@@ -59,8 +59,7 @@ class SoftMerge:
 
     def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """What a function of merged tokens adds to the tokens, (B, H W, C)."""
-        merged = self.merge(tokens_to_map(tokens, self.grid))
-        update = function(map_to_tokens(merged))
+        update = function(map_to_tokens(self.merge(tokens_to_map(tokens, self.grid))))
         return map_to_tokens(self.unmerge(tokens_to_map(update, self.merged_grid)))
 
 
@@ -109,7 +108,8 @@ class SoftMerging(GridMerger):
         logits = queries @ keys.mT / math.sqrt(queries.shape[-1])
         weights = logits.masked_fill(inside[..., None, :] == 0, float('-inf')).softmax(-1)
         scores = (weights * inside[..., None]).sum(-2) / inside.sum(-1, keepdim=True)
-        return SoftMerge(self._from_windows(scores, x.shape[-2:]), self.source)
+        scores = scores.unflatten(3, self.source).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return SoftMerge(scores[:, None, :x.shape[-2], :x.shape[-1]], self.source)
 
     def _windows(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Tokens of a grid, (B, H W, C), cut into windows, (B, H', W', p, C), at the edges with zeros."""
@@ -117,11 +117,6 @@ class SoftMerging(GridMerger):
         x = F.pad(tokens.unflatten(1, grid), (0, 0, 0, -width % w, 0, -height % h))
         x = x.unflatten(2, (-1, w)).unflatten(1, (-1, h))
         return x.transpose(2, 3).flatten(3, 4)
-
-    def _from_windows(self, scores: Tensor, grid: Grid) -> Tensor:
-        """Numbers of the cells of windows, (B, H', W', p), as a map, (B, 1, H, W)."""
-        x = scores.unflatten(3, self.source).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return x[:, None, :grid[0], :grid[1]]
 
     def extra_repr(self) -> str:
         return f'window={self.source}'

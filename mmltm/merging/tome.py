@@ -62,13 +62,10 @@ class Matching(NamedTuple):
 
 @torch.no_grad()
 def bipartite_matching(metric: Tensor, r: int, class_token: bool = False) -> Matching:
-    """The r most similar pairs of a token at an even and a token at an odd place.
+    """The r most similar pairs, by (B, N, d) features, of a token at an even and a token at an odd place.
 
-    Args:
-        metric (Tensor): (B, N, d), features to compare tokens by.
-        r (int): Number of pairs, at most half of the tokens, the class token aside.
-        class_token (bool): The first token has no partner, and the tokens that stay keep their order; else they come
-            by falling similarity. Defaults to False.
+    With a class token, which has no partner, the tokens that stay keep their order; else they come by falling
+    similarity. r is at most half of the other tokens.
     """
     metric = F.normalize(metric, dim=-1)
     similarity = metric[:, ::2] @ metric[:, 1::2].mT

@@ -24,10 +24,8 @@ class MergeCall(NamedTuple):
     """One call of a merger in a forward pass.
 
     Attributes:
-        name (str): Of the merger.
-        merger (Merger): The merger.
         arguments (dict): Of the call, by name.
-        output (tuple): Of the call: operator and carry, or, of a merger without a grid, tokens and history.
+        output (tuple): Operator and carry, or, of a merger without a grid, tokens and history.
         before (tuple): Operators of the merges that this one goes on from, which have led from the full grid of the
             stage to the map that the merger sees; empty without a grid.
     """
@@ -51,8 +49,7 @@ class MergeTrace:
     Args:
         model (nn.Module): With mergers, whose forward pass they take part in.
         receive (Callable): Called with a :class:`MergeCall` after each call.
-        track (bool): Let mergers without a grid keep the way back, even if the backbone does not ask for it. Defaults
-            to False.
+        track (bool): Let mergers without a grid keep a way back that the backbone does not need. Defaults to False.
     """
 
     def __init__(self, model: nn.Module, receive: Callable[[MergeCall], None], track: bool = False) -> None:
@@ -68,7 +65,6 @@ class MergeTrace:
         self.stop()
 
     def start(self) -> None:
-        """Begin to watch."""
         self._handles = [self.model.register_forward_pre_hook(lambda *_: self._chains.clear())]
         for name, merger in mergers_of(self.model).items():
             if self.track and isinstance(merger, SequenceMerger):

@@ -7,7 +7,7 @@ of tokens is a map whose channels come last in memory (:func:`~mmltm.merging.gri
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,8 +91,7 @@ class WindowedMerge:
 
     Args:
         grid (tuple): Height and width of the maps to merge.
-        source (tuple): Base window before merging.
-        target (tuple): Base window after merging.
+        source, target (tuple): Base window before and after merging.
         matrices (callable): Gives G and U, each (h w, h' w'), for a tile of (h, w) that becomes (h', w').
     """
 
@@ -183,16 +182,11 @@ class WindowedMerge:
 
         The same as merging, f and unmerging, but the merged windows need not be put side by side and cut again.
         """
-        x = tokens_to_map(tokens, self.grid)
 
-        def through(region: Region) -> Tensor:
-            rows, cols = region.rows, region.cols
-            part = _cut(x, rows, cols)
-            tiles = function(_multiply(_to_tiles(part, rows.repeat, cols.repeat), region.merge, True))
-            tiles = _multiply(tiles.flatten(0, -3), region.unmerge.mT, True)
-            return _from_tiles(tiles, part, rows.repeat, cols.repeat, (rows.size, cols.size))
+        def through(tiles: Tensor, region: Region) -> Tensor:
+            return _multiply(function(_multiply(tiles, region.merge, True)).flatten(0, -3), region.unmerge.mT, True)
 
-        return map_to_tokens(_cat([_cat([through(region) for region in line], 3) for line in self._lines], 2))
+        return _map_tiles(tokens, self.grid, self._lines, through)
 
 
 def map_windows(tokens: Tensor, grid: Grid, source: Grid, target: Grid,
@@ -202,15 +196,23 @@ def map_windows(tokens: Tensor, grid: Grid, source: Grid, target: Grid,
     The function is one of windows, (windows, h w, C), and the number of tokens that a merge leaves of each, and returns
     windows of the same shape.
     """
+    rows, cols = (tile_axis(*sides) for sides in zip(grid, source, target))
+    return _map_tiles(tokens, grid, [[(row, col) for col in cols] for row in rows],
+                      lambda windows, tiles: function(windows, tiles[0].merged * tiles[1].merged))
+
+
+def _map_tiles(tokens: Tensor, grid: Grid, lines: Sequence[Sequence[Any]],
+               function: Callable[[Tensor, Any], Tensor]) -> Tensor:
+    """A function of tiles, and of the entry of ``lines`` that begins with their rows and columns, put side by side."""
     x = tokens_to_map(tokens, grid)
 
-    def through(rows: AxisTile, cols: AxisTile) -> Tensor:
+    def through(entry: Any) -> Tensor:
+        rows, cols = entry[:2]
         part = _cut(x, rows, cols)
-        windows = function(_to_tiles(part, rows.repeat, cols.repeat), rows.merged * cols.merged)
-        return _from_tiles(windows, part, rows.repeat, cols.repeat, (rows.size, cols.size))
+        tiles = function(_to_tiles(part, rows.repeat, cols.repeat), entry)
+        return _from_tiles(tiles, part, rows.repeat, cols.repeat, (rows.size, cols.size))
 
-    rows, cols = (tile_axis(*sides) for sides in zip(grid, source, target))
-    return map_to_tokens(_cat([_cat([through(row, col) for col in cols], 3) for row in rows], 2))
+    return map_to_tokens(_cat([_cat([through(entry) for entry in line], 3) for line in lines], 2))
 
 
 def _cut(x: Tensor, r: AxisTile, c: AxisTile) -> Tensor:

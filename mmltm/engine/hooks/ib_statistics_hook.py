@@ -44,10 +44,9 @@ class IBStatisticsHook(Hook):
     same, and where statistics have been loaded; a run that is interrupted in it begins it again. Without a pass the
     first epoch gives centroids, the second Q(a|y), and masks take their first step in the third.
 
-    All state is in buffers of the model, hence in its checkpoints. A :class:`RandomStateHook` is registered
-    if there is none, so that a resumed run continues bit for bit. Resuming from a checkpoint whose statistics
-    are of other classes or another grid is an error; ``load_from`` such a checkpoint starts them anew. An
-    epoch-based loop always resumes at the beginning of an epoch, and so do its statistics.
+    All state is in the model's checkpoints. A :class:`RandomStateHook` is registered if there is none, so that a resumed
+    run continues bit for bit. Resuming from a checkpoint whose statistics are of other classes or another grid is an
+    error; ``load_from`` such a checkpoint starts them anew.
 
     A detector may instead keep what a classifier has learnt, as in the paper: masks, steps and statistics stay as they
     are loaded, whatever the detector's classes, where ``num_classes`` of the merger is the classifier's, as
@@ -226,15 +225,10 @@ class IBStatisticsHook(Hook):
                 reporting = runner.iter % self.report_interval == 0
                 self._hand_out(call.get('data_samples'), reporting)
 
-        def after(module: nn.Module, args: tuple, output: Any) -> None:
-            self._take_back()
+        self._handles = [model.register_forward_pre_hook(before, with_kwargs=True),
+                         model.register_forward_hook(self._take_back, always_call=True)]
 
-        self._handles = [
-            model.register_forward_pre_hook(before, with_kwargs=True),
-            model.register_forward_hook(after, always_call=True)
-        ]
-
-    def _take_back(self) -> None:
+    def _take_back(self, *_) -> None:
         for mask in self._masks.values():
             mask.targets, mask.reporting = None, False
 
