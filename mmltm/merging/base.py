@@ -4,8 +4,8 @@ A **merge operator** is a linear map for feature maps of one size: it merges tok
 to one block of a network. It looks at the block's tokens and returns an operator (:class:`GridMerger`), or, if it keeps
 no grid, fewer tokens (:class:`~mmltm.merging.sequences.SequenceMerger`).
 
-Every merger class says itself what it needs and how the blocks of a backbone share the work, so nothing else asks for a
-merger's name or class. To add one, derive from either class and register it, see ``docs/add_a_merger.md``.
+Every merger class says itself what it needs and how the blocks of a backbone share the work. To add one, derive from
+either class and register it, see ``docs/add_a_merger.md``.
 """
 
 import math
@@ -116,8 +116,7 @@ class GridMerger(Merger):
     """Merges the tokens of one block, a map, into a smaller map, window by window or as a whole.
 
     Args:
-        source (tuple): Base window (h, w) before merging, N = h w tokens.
-        target (tuple): Base window (h', w') after merging, P = h' w' tokens.
+        source, target (tuple): Base window before, (h, w), N = h w tokens, and after merging, (h', w'), P = h' w'.
         embed_dims (int): Channels D of a token.
         first (bool): No block of the network merges before this one. Defaults to False.
         base (tuple, optional): The window before the first of the merges that this one goes on from. Defaults to

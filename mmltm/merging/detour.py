@@ -23,7 +23,6 @@ class Detour(Merger):
         self.merger = merger
 
     def forward(self, x: Tensor, carry: None = None) -> tuple['SequenceDetour | None', None]:
-        """The detour for maps like ``x``, (B, ..., C, H, W); nothing is handed on to the next block."""
         return SequenceDetour(self.merger, tuple(x.shape[-2:])) if self.active else None, None
 
 

@@ -1,14 +1,13 @@
 """EViT: Liang et al., "Not All Patches are What You Need: Expediting Vision Transformers via Token Reorganizations",
 ICLR 2022.
 
-Between attention and MLP of a block the patch tokens that the class token attends to most, on average over the
-heads, are kept; the others become one token, sum_i a_i x_i over their attention a_i (sections 3.2 and 3.3), which
-comes last and from then on is a token like any other.
+Between attention and MLP of a block the patch tokens that the class token attends to most, on average over the heads,
+are kept; the others become one token, sum_i a_i x_i over their attention a_i (sections 3.2 and 3.3), which comes last
+and from then on is a token like any other.
 
-Departures: the number of tokens left, the fused one included, is that which LTM leaves, unless ``r`` is given,
-where the paper keeps a share of the patches in three of twelve blocks (which a list of ratios says too). Tokens
-that are kept stay in their order rather than in that of their attention, which makes no difference to a
-transformer.
+Departures: the number of tokens left, the fused one included, is that which LTM leaves, unless ``r`` is given, where
+the paper keeps a share of the patches in three of twelve blocks (which a list of ratios says too). Tokens that are kept
+stay in their order rather than in that of their attention, which makes no difference to a transformer.
 """
 
 import torch

@@ -67,16 +67,14 @@ def soft_kmeans(mask: Tensor, tokens: Tensor, steps: int, affinity: float) -> tu
 class KMeansLTM(LearntMask):
     """A learnt mask that each image moves towards its own tokens; not in the paper.
 
-    There is no binary mask: the logits learn by how much a token is drawn to a place.
+    There is no binary mask: the logits learn by how much a token is drawn to a place. What tokens are compared by,
+    ``directions``, (D, affinity_dim), is a parameter, too.
 
     Args:
         kmeans_steps (int): How often tokens divide themselves anew between the merged tokens. Defaults to 3.
         affinity (float): Factor of the cosine similarity in that, in [0, 40]. Defaults to 20.0.
         affinity_dim (int): Channels in which tokens are compared. Defaults to 16.
         *args, **kwargs: See :class:`~mmltm.merging.learnt_mask.LearntMask`.
-
-    Attributes:
-        directions (Tensor): (D, affinity_dim) what tokens are compared by, a parameter, too.
     """
 
     def __init__(self, *args, kmeans_steps: int = 3, affinity: float = 20.0, affinity_dim: int = 16,

@@ -25,11 +25,11 @@ class LearntMask(GridMerger):
     """Merges the tokens of one block by a learnt mask (paper, section 3.1, Eqs. 3 and 4, without the step).
 
     Args:
-        source, target, embed_dims, first, base, whole, groups: See :class:`~mmltm.merging.base.GridMerger`.
         prior (str): Mask before it has learnt: 'area' averages the area that a token takes the place of, 'partition'
             groups neighbouring tokens, each in one group (:mod:`.partition`), 'uniform' weighs all entries alike, as
             the paper does. Defaults to 'area'.
         temperature (float): Of the Gumbel-sigmoid that samples the binary mask in training. Defaults to 1.0.
+        *args, **kwargs: See :class:`~mmltm.merging.base.GridMerger`.
 
     Attributes:
         logits (Tensor): (N, P) mask logits.
@@ -37,9 +37,8 @@ class LearntMask(GridMerger):
     """
     merging: Tensor
 
-    def __init__(self, source: Grid, target: Grid, embed_dims: int, first: bool = False, base: Grid | None = None,
-                 whole: bool = False, groups: int = 1, prior: str = 'area', temperature: float = 1.0) -> None:
-        super().__init__(source, target, embed_dims, first, base, whole, groups)
+    def __init__(self, *args, prior: str = 'area', temperature: float = 1.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         if prior not in PRIORS:
             raise ValueError(f'prior must be one of {tuple(PRIORS)}, got {prior!r}')
         if temperature <= 0:

@@ -31,11 +31,9 @@ MODES = ('static', 'instance')
 class Carry(NamedTuple):
     """What a block hands to the next: the steps so far, the pre-softmax mask of Eq. 3 less the prior.
 
-    Attributes:
-        source, target (tuple): Grid of the block's own mask before and after merging.
-        steps (Tensor or WindowSteps, optional): Sum of the steps so far: (N, P) on these grids, or of every window.
-        pending (tuple): While merging is off: the mergings that the map would have undergone in this stage.
-            The statistics of the next block are about tokens so merged.
+    Their sum is (N, P) on the grids of the block's own mask before and after merging, or that of every window. While
+    merging is off ``pending`` are the mergings that the map would have undergone in this stage: the statistics of the
+    next block are about tokens so merged.
     """
     source: Grid
     target: Grid
@@ -87,19 +85,9 @@ class LTM(LearntMask):
     presets = {'paper': PAPER}
     step: Tensor
 
-    def __init__(self,
-                 *args,
-                 num_classes: int | None = None,
-                 mode: str = 'instance',
-                 eta: float = 1.0,
-                 layer: bool = True,
-                 beta: float = 10.0,
-                 normalize: bool = True,
-                 center: bool = True,
-                 step_norm: str = 'rms',
-                 stat_dim: int | None = 16,
-                 momentum: float = 0.1,
-                 **kwargs) -> None:
+    def __init__(self, *args, num_classes: int | None = None, mode: str = 'instance', eta: float = 1.0,
+                 layer: bool = True, beta: float = 10.0, normalize: bool = True, center: bool = True,
+                 step_norm: str = 'rms', stat_dim: int | None = 16, momentum: float = 0.1, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         for name, value, known in (('mode', mode, MODES), ('step_norm', step_norm, STEP_NORMS)):
             if value not in known:
@@ -170,7 +158,13 @@ class LTM(LearntMask):
                 operator = self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2)
                 masks = [region.merge.mT for region in operator.regions]
                 tiles = self._tiles(x, operator)
-                step = self._scaled(self._observe(tiles, self._merged(tiles, operator, masks), operator))
+                gradient = self._observe(tiles, self._merged(tiles, operator, masks), operator)
+                # Tokens that are not finite are reported after the batch; until then they must not break the mask.
+                gradient = gradient.nan_to_num(0, 0, 0)
+                if self.step_norm == 'rms':
+                    gradient = gradient - gradient.mean(-2, keepdim=True)
+                    gradient = gradient / gradient.square().mean().sqrt().clamp_min(NOISE)
+                step = -self.eta * gradient
                 self.step.lerp_(step, self.momentum)
                 if self.reporting:
                     self._add_to_report([
@@ -180,14 +174,6 @@ class LTM(LearntMask):
         if learning and not self.active:
             pending += (self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2), )
         return (Carry(self.source, self.target, steps, pending) if steps is not None or pending else None), steps
-
-    def _scaled(self, gradient: Tensor) -> Tensor:
-        # Tokens that are not finite are reported after the batch; until then they must not break the mask.
-        gradient = gradient.nan_to_num(0, 0, 0)
-        if self.step_norm == 'rms':
-            gradient = gradient - gradient.mean(-2, keepdim=True)
-            gradient = gradient / gradient.square().mean().sqrt().clamp_min(NOISE)
-        return -self.eta * gradient
 
     def _by_window(self, x: Tensor, carry: Carry | None) -> tuple[WindowedMerge, Carry]:
         """The operator with a mask for every window, which has taken the window's own step (Eq. 3)."""

@@ -64,9 +64,7 @@ class LTMP(SequenceMerger):
         **kwargs: See :class:`SequenceMerger`.
 
     Attributes:
-        merge_threshold, prune_threshold (nn.Parameter): Of shape ().
-        shape (tuple, optional): Tokens of a sequence and their channels in the last batch, before any of the stage's
-            tokens left.
+        shape (tuple, optional): Tokens of a sequence and their channels in the last batch, before any left the stage.
         share (Tensor, optional): Share of the tokens that were left of the last batch, of shape ().
     """
     amounts = ('ratio', )

@@ -28,14 +28,10 @@ class Random(FixedMask):
         seed (int, optional): Of the mask. None draws one from torch's generator, so that blocks differ; with a
             number, blocks with equal windows have equal masks. Defaults to None.
         *args, **kwargs: See :class:`FixedMask`.
-
-    Attributes:
-        drawn (Tensor): (N, P), the mask of the base window.
-        seed (Tensor): That the masks of windows at the edges are drawn with.
     """
     random_init = True
-    drawn: Tensor
-    seed: Tensor
+    drawn: Tensor  # the mask of the base window, (N, P)
+    seed: Tensor  # of the masks of windows at the edges
 
     def __init__(self, *args, seed: int | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)

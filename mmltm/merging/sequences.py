@@ -27,8 +27,8 @@ class History(NamedTuple):
     """What has become of the tokens of a sequence.
 
     Attributes:
-        source (Tensor, optional): (B, N0) indices: where each of the tokens at first is now, anywhere if it has left;
-            None if no one will ask for the way back.
+        source (Tensor, optional): (B, N0), where each of the tokens at first is now, anywhere if it has left; None if
+            no one will ask for the way back.
         sizes (Tensor): (B, N), how many tokens each token stands for.
         total (int): N0, tokens at first.
         weights (Tensor, optional): (B, N), by which attention multiplies the exponentials; None: all 1.
@@ -56,10 +56,7 @@ class History(NamedTuple):
         return self._replace(source=torch.arange(self.total, device=self.sizes.device).expand_as(self.sizes))
 
     def moved(self, indices: Callable[[], Tensor], sizes: Tensor, weights: Tensor | None) -> 'History':
-        """After every token has gone to a new place, (B, N), asked for if the way back counts.
-
-        Sizes and weights, (B, N'), are those of the new tokens.
-        """
+        """After tokens have gone to new places, (B, N), asked for if the way back counts; the rest is (B, N')."""
         source = None if self.source is None else indices().gather(1, self.source)
         return self._replace(source=source, sizes=sizes, weights=weights)
 

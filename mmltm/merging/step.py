@@ -40,10 +40,9 @@ class WindowSteps(NamedTuple):
     kinds: tuple[Kind, ...]
 
     def resampled(self, kinds: Sequence[Kind]) -> list[Tensor]:
-        """The sums on the tiles of the next block, (B, T or 1, P, N) each.
+        """The sums on the tiles of the next block, (B, T or 1, P, N) each, their own if it has the same windows.
 
-        Where the next block has the same windows, each goes on from its own steps. Where it has others, because a new
-        stage has begun, all of them go on from the mean over the image's windows.
+        Where it has others, because a new stage has begun, all of them go on from the mean over the image's windows.
         """
         if [count for *_, count in kinds] == [count for *_, count in self.kinds]:
             pairs = list(zip(self.tiles, self.kinds))

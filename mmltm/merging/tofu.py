@@ -25,9 +25,8 @@ def mlerp(x: Tensor, sizes: Tensor, matching: Matching) -> tuple[Tensor, Tensor]
 class ToFu(ToMe):
     """Drops one of two similar tokens in early blocks, and merges them in late ones, at most half of the tokens.
 
-    Args:
-        prune_until (float): Share of the blocks, counted from the first, that drop tokens, in [0, 1]. Defaults to 0.5.
-        *args, **kwargs: See :class:`ToMe`.
+    ``prune_until``, in [0, 1], is the share of the blocks, counted from the first, that drop tokens; for the others see
+    :class:`ToMe`.
     """
 
     def __init__(self, *args, prune_until: float = 0.5, **kwargs) -> None:

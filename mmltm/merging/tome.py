@@ -21,18 +21,11 @@ from .sequences import Attention, History, SequenceMerger, take
 
 
 class Matching(NamedTuple):
-    """Which of the tokens at even places merge, and with which of those at odd places.
-
-    Attributes:
-        kept (Tensor): (B, K), the even ones that stay, counted among these.
-        merged (Tensor): (B, r), the even ones that merge.
-        into (Tensor): (B, r), with which of the odd ones.
-        tokens (int): N, how many there are.
-    """
-    kept: Tensor
-    merged: Tensor
-    into: Tensor
-    tokens: int
+    """Which of the tokens at even places merge, and with which of those at odd places, each counted among its kind."""
+    kept: Tensor  # (B, K), the even ones that stay
+    merged: Tensor  # (B, r), the even ones that merge
+    into: Tensor  # (B, r), with which of the odd ones
+    tokens: int  # N, how many there are
 
     def combine(self, x: Tensor, reduce: str = 'sum') -> Tensor:
         """Tokens, those that merge combined ('sum' or 'amax') with those at odd places: (B, N, C) to (B, N - r, C)."""
@@ -82,9 +75,8 @@ def bipartite_matching(metric: Tensor, r: int, class_token: bool = False) -> Mat
 class ToMe(SequenceMerger):
     """Merges the most similar tokens of one block, at most half of them, even if more are to leave.
 
-    Args:
-        proportional (bool): Attention counts how many tokens each token stands for. Defaults to True.
-        *args, **kwargs: See :class:`SequenceMerger`.
+    With ``proportional`` attention counts how many tokens each token stands for; for the others see
+    :class:`SequenceMerger`.
     """
     by_tokens = True
     least_share = 0.5

@@ -33,10 +33,10 @@ from mmltm.structures.class_distribution import class_distribution, object_boxes
 class IBStatisticsHook(Hook):
     """Keeps the statistics of all information-bottleneck layers: one switch for training from scratch.
 
-    It hands the classes of every batch, after batch augmentation, to the mask modules; turns their sums into
-    statistics at the end of every epoch, over all ranks; leaves merging off for ``t_warm`` epochs, after
-    which masks come from the statistics of the epoch before; and logs, per layer and epoch, IB loss, IB bound
-    and the size of the mask step, to the logger and to the visualizer's backends.
+    It hands the classes of every batch, after batch augmentation, to the mask modules; turns their sums into statistics
+    at the end of every epoch, over all ranks; leaves merging off for ``t_warm`` epochs, after which masks come from the
+    statistics of the epoch before; and logs, per layer and epoch, IB loss, IB bound and the size of the mask step, to
+    the logger and to the visualizer's backends.
 
     A model without statistics sees ``initial_images`` training images first, twice, in evaluation mode
     (:func:`~mmltm.engine.initial_pass.initial_pass`): for the centroids, then for Q(a|y), so that masks take their
@@ -44,9 +44,9 @@ class IBStatisticsHook(Hook):
     same, and where statistics have been loaded; a run that is interrupted in it begins it again. Without a pass the
     first epoch gives centroids, the second Q(a|y), and masks take their first step in the third.
 
-    All state is in the model's checkpoints. A :class:`RandomStateHook` is registered if there is none, so that a resumed
-    run continues bit for bit. Resuming from a checkpoint whose statistics are of other classes or another grid is an
-    error; ``load_from`` such a checkpoint starts them anew.
+    All state is in the model's checkpoints. A :class:`RandomStateHook` is registered if there is none, so that a
+    resumed run continues bit for bit. Resuming from a checkpoint whose statistics are of other classes or another grid
+    is an error; ``load_from`` such a checkpoint starts them anew.
 
     A detector may instead keep what a classifier has learnt, as in the paper: masks, steps and statistics stay as they
     are loaded, whatever the detector's classes, where ``num_classes`` of the merger is the classifier's, as
@@ -55,13 +55,12 @@ class IBStatisticsHook(Hook):
     With ``num_classes=None`` in the merger's config, or without LTM, the hook says so in one line and does nothing.
 
     Args:
-        t_warm (int): Epochs without merging. With several processes it needs ``find_unused_parameters=True``,
-            since masks get no gradient in them. Defaults to 0.
-        interval (int, optional): Iterations that count as an epoch. Defaults to the epochs of an epoch-based
-            loop, and to as many iterations as the ranks need for one pass over the training set in others.
-        fit_projection (bool): Take the principal directions of the first batch as projection of the
-            statistics, in place of random ones. For fine-tuning, where features do not change much. Defaults
-            to False.
+        t_warm (int): Epochs without merging. With several processes it needs ``find_unused_parameters=True``, since
+            masks get no gradient in them. Defaults to 0.
+        interval (int, optional): Iterations that count as an epoch. Defaults to the epochs of an epoch-based loop, and
+            to as many iterations as the ranks need for one pass over the training set in others.
+        fit_projection (bool): Take the principal directions of the first batch as projection of the statistics, in
+            place of random ones. For fine-tuning, where features do not change much. Defaults to False.
         report_interval (int): Every how many iterations a batch goes into the logged means. Defaults to 10.
         update_statistics (bool, optional): False freezes the mask modules. With several processes that needs
             ``find_unused_parameters=True``. None: False if statistics of other classes than the head's have been

@@ -19,9 +19,8 @@ class MaskTuningHook(Hook):
     bit, and nothing is dropped. Modules that compute losses (detectors, classifiers, heads) keep their mode, because
     some decide by it what to compute.
 
-    Masks learn by the loss alone; add :class:`IBStatisticsHook` for the information-bottleneck step. Start
-    from a checkpoint (``load_from``). With several processes set ``find_unused_parameters=True`` in the
-    config: the model has been wrapped before any hook runs.
+    Masks learn by the loss alone; add :class:`IBStatisticsHook` for the information-bottleneck step. Start from a
+    checkpoint (``load_from``). With several processes set ``find_unused_parameters=True`` in the config.
 
     Args:
         norms (bool): Weights and biases of the normalisations in the merging stages learn, too (running statistics

@@ -22,14 +22,10 @@ class RandomStateHook(Hook):
       that start afresh in every epoch (``persistent_workers=False``);
     * or it is iteration-based and its data loader has no worker processes, or no random transforms.
 
-    Two things draw random numbers at other times in a resumed run than in an uninterrupted one, and are kept
-    from disturbing it: starting to iterate over the training data, which gets a generator of its own, and
-    validation, after which the states before it are set again.
-
-    A checkpoint holds ``random_states``, a dict of plain tensors with a row for every rank. They are set only
-    on resuming, not by ``load_from``, and only on as many ranks as saved them.
+    Starting to iterate over the training data draws from a generator of its own, and after a validation the states
+    before it are set again, for both come at other times in a resumed run. A checkpoint holds ``random_states``, plain
+    tensors with a row for every rank, set only on resuming, and only on as many ranks as saved them.
     """
-
     # After the hooks that compute, before the CheckpointHook that saves.
     priority = 'LOW'
 

@@ -19,12 +19,8 @@ class ConvStem(nn.Sequential):
     Channels double with each, up to ``out_channels``; a batch norm and a ReLU follow all but the last. A layer in the
     place of the patch embedding's: ``patch_cfg=dict(conv_type='mmltm.ConvStem')`` of mmpretrain's transformers.
 
-    Args:
-        in_channels (int): Channels of the image.
-        out_channels (int): Channels of a token, a multiple of ``stride / 2``.
-        stride (int or Sequence[int]): Side of a patch, a power of two from 2 on. Defaults to 16.
-        bias (bool): Of the last convolution. Defaults to True.
-        kernel_size, padding, dilation: Of the convolution whose place this takes; of no effect.
+    ``stride`` is the side of a patch, a power of two from 2 on; ``out_channels`` are a multiple of half of it, and
+    ``bias`` is of the last convolution. Further arguments, of the convolution whose place this takes, have no effect.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any = None, stride: int | Sequence[int] = 16,

@@ -38,13 +38,9 @@ class DSConv(BaseModule):
 class MBConv(BaseModule):
     """Inverted bottleneck: pointwise, depthwise 3 x 3, pointwise.
 
-    Args:
-        in_channels, out_channels (int): Channels of input and output.
-        stride (int): Of the depthwise convolution; a shortcut is added where input and output agree in shape.
-        expand_ratio (int): Hidden channels over ``in_channels``.
-        fewer_norm (bool): Leave the first two normalisations out (and give those convolutions a bias), as the
-            stages with attention do.
-        norm_cfg, act_cfg, init_cfg (dict): See :class:`EfficientViT`.
+    A shortcut is added where input and output agree in shape. ``expand_ratio`` are the hidden channels over
+    ``in_channels``; ``fewer_norm`` leaves the first two normalisations out (and gives those convolutions a bias), as in
+    the stages with attention.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: int, fewer_norm: bool,
@@ -68,12 +64,8 @@ class MultiScaleLinearAttention(BaseModule):
     Paper, section 3.1. The attention itself is computed in float32 under automatic mixed precision too: the sums
     over all tokens overflow float16, whose NaNs then reach every token.
 
-    Args:
-        channels (int): Channels of the map.
-        head_dim (int): Channels of a head.
-        norm_cfg (dict): Config of the normalisation layer behind the projection.
-        scales (Sequence[int]): Kernel sizes of the aggregations. Defaults to (5, ).
-        eps (float): Added to the normaliser of the attention weights. Defaults to 1e-5.
+    ``head_dim`` are the channels of a head, ``scales`` the kernel sizes of the aggregations; ``eps`` is added to the
+    normaliser of the attention weights.
     """
 
     def __init__(self, channels: int, head_dim: int, norm_cfg: dict, scales: Sequence[int] = (5, ), eps: float = 1e-5,

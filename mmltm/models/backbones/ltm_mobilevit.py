@@ -5,8 +5,8 @@ mask, and for its statistics a token is a patch, the pixels of which are concate
 attention and MLP and hands fewer tokens to the next. ``restore='none'`` is the paper's form for
 classification: the smaller map flows on and the stage's shortcut undergoes the same merges.
 
-Mergers that keep no grid leave the same number of tokens in every block. To them every group is a sequence of its
-own. The convolutions behind a stage need its grid, so at its end all tokens come back, whatever ``restore`` says.
+To mergers that keep no grid every group is a sequence of its own. The convolutions behind a stage need its grid, so at
+its end all tokens come back, whatever ``restore`` says.
 
 Departures from mmpretrain's class, beside merging: ``norm_cfg``, ``conv_cfg`` and ``act_cfg`` reach the inner
 blocks; what ``out_indices`` do not ask for is not built; ``frozen_stages`` freezes the stem too; ``with_cp``.
@@ -47,10 +47,7 @@ from .common import (
 
 
 class LTMMobileVitBlock(MobileVitBlock):
-    """A MobileViT block with a merger for each encoder layer, or an identity where it merges nothing.
-
-    Mergers that keep no grid bring all tokens back whatever ``restore`` says.
-    """
+    """A MobileViT block with a merger for each encoder layer, or an identity where it merges nothing."""
 
     def __init__(self, *, restore: str, with_cp: bool, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -58,8 +55,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         self.mergers = nn.ModuleList(nn.Identity() for _ in self.global_rep[:-1])
 
     def forward(self, x: Tensor, carry: Any | None = None) -> tuple[Tensor, Any]:
-        """A map, (B, out_channels, H, W), or smaller with ``restore='none'``, and what goes to the next stage's first
-        merger."""
+        """A map, (B, out_channels, H, W), smaller with ``restore='none'``, and what goes to the next stage."""
         shortcut: Tensor = x
         size: Grid = x.shape[-2:]
         tokens, grid = self.unfold(run(self.local_rep, x, self.with_cp))
@@ -80,10 +76,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         return history.restore(tokens)
 
     def encode_maps(self, tokens: Tensor, grid: Grid, carry: Any) -> tuple[Tensor, Grid, Sequence[Any], Any]:
-        """The encoder layers on tokens, (B A, N, C), that mergers leave on a grid.
-
-        Returns tokens, their grid, the operators of merges that have not been undone, and the carry.
-        """
+        """Tokens that mergers leave on a grid, this, the operators of merges that are not undone, and the carry."""
         merged = MergedMap(carry)
         for layer, merger in zip(self.global_rep, self.mergers):
             tokens = run(partial(attend, layer), tokens, self.with_cp)
@@ -141,8 +134,7 @@ class LTMMobileViT(MergingBackbone, MobileViT):
             Defaults to 'small'.
         ratio, merger, preset, restore, out_indices, frozen_stages, with_cp, pretrained: See
             :class:`~mmltm.models.backbones.common.MergingBackbone`. The stages have two, four and three blocks. EViT,
-            which needs a class token, is refused; other mergers that keep no grid bring all tokens back at a stage's
-            end. ``frozen_stages`` 0 is the stem, k the stem and the first k stages.
+            which needs a class token, is refused. ``frozen_stages`` 0 is the stem, k the stem and the first k stages.
         conv_cfg, norm_cfg, act_cfg (dict): Of all convolutions. Default to mmpretrain's.
         **kwargs: Other arguments of mmpretrain's ``MobileViT``.
     """
@@ -196,10 +188,9 @@ class LTMMobileViT(MergingBackbone, MobileViT):
     def make_mobilenetv2_layer(self, in_channels: int, out_channels: int, stride: int, num_blocks: int,
                                expand_ratio: int = 4) -> tuple[nn.Sequential, int]:
         """Inverted residuals; arguments as the parent's."""
-        first = InvertedResidual(in_channels, out_channels, stride, expand_ratio, **self._layer_cfgs)
-        others = (InvertedResidual(out_channels, out_channels, 1, expand_ratio, **self._layer_cfgs)
-                  for _ in range(num_blocks - 1))
-        return nn.Sequential(first, *others), out_channels
+        sides = [(in_channels, stride)] + [(out_channels, 1)] * (num_blocks - 1)
+        return nn.Sequential(*(InvertedResidual(channels, out_channels, step, expand_ratio, **self._layer_cfgs)
+                               for channels, step in sides)), out_channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps of ``out_indices``, in ascending order, at strides 2, 4, 8, 16, 32, or smaller with ``restore='none'``.

@@ -4,9 +4,8 @@ Shifted windows and position biases need every token, so a block merges for its 
 update back: x + U mlp(G^T x). A block's masks are shared by all its windows, which lie on the grid of tokens
 from its origin; what remains at the edges is merged by resampled masks, so no padding takes part.
 
-The residual stream is merged, then normalised: norm(G^T x), not G^T norm(x). A mean of normalised tokens is
-shorter than a normalised token, the more so the less they agree, and the MLP has never seen such input; the
-norm of a mean has the scale that the MLP was trained on. It is cheaper too.
+The residual stream is merged, then normalised: norm(G^T x), not G^T norm(x), a mean that is shorter than the normalised
+tokens that the MLP was trained on. It is cheaper too.
 
 Departures from mmpretrain's class, beside merging: what ``out_indices`` do not ask for is not built;
 ``frozen_stages`` act from construction on; ``norm_cfg`` reaches the inner norms too; maps smaller than a window
@@ -55,10 +54,7 @@ def feed_forward(block: SwinBlock, operator: Any | None, x: Tensor) -> Tensor:
 
 
 class LTMSwinStage(BaseModule):
-    """The blocks of a stage, with a merger for each, or an identity where it merges nothing.
-
-    ``downsample`` leads to the next stage; None where that is not built, or there is none.
-    """
+    """The blocks of a stage, with a merger or an identity for each, and what leads to the next stage, if any."""
 
     def __init__(self, blocks: nn.ModuleList, downsample: nn.Module | None, mergers: nn.ModuleList,
                  with_cp: bool) -> None:

@@ -6,8 +6,6 @@ block, so any image size works as it does in mmpretrain's class. ``ratio`` is th
 that the MLPs see: every block keeps about the same share of its own tokens, in windows of 7 x 7 patches whose
 sides shrink one at a time, so the last block sees fewer than ``ratio`` and the first one more.
 
-Mergers that keep no grid leave the same number of tokens in every block.
-
 Departures from mmpretrain's class, beside merging: layers behind the last of ``out_indices`` are not built;
 frozen layers stay in evaluation mode; ``with_cp``.
 """
@@ -99,10 +97,7 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of ``out_indices``, in ascending order, each as ``out_type`` says.
-
-        These are (B, C) for 'cls_token' and 'avg_featmap', (B, C, h, w) for 'featmap', (B, 1 + h w, C) for 'raw'.
-        """
+        """Outputs of ``out_indices``, as ``out_type`` says: (B, C), 'featmap' (B, C, h, w), 'raw' (B, 1 + h w, C)."""
         x, grid = self.patch_embed(x)
         if self.cls_token is not None:
             x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
@@ -141,7 +136,6 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
         return tuple(outputs)
 
     def _output(self, index: int, x: Tensor, grid: Grid) -> Tensor:
-        """What the layer ``index`` gives out of its tokens."""
         return self._format_output(self._normalized(index, x), grid)
 
     def _normalized(self, index: int, x: Tensor) -> Tensor:
