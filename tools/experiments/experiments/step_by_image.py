@@ -35,5 +35,7 @@ claims = [
     dict(text='A step by image beats none', ours=method('LTM, by image'), theirs=method('LTM, no step')),
     dict(text='The static step beats none', ours=method('LTM, static step'), theirs=method('LTM, no step')),
     dict(text='A step by image beats the static one', ours=method('LTM, by image'), theirs=method('LTM, static step')),
+    dict(text='A step by image with the layer beats none', ours=method('LTM, by image with the layer'),
+         theirs=method('LTM, no step')),
     dict(text='The layer adds to it', ours=method('LTM, by image with the layer'), theirs=method('LTM, by image')),
 ]
