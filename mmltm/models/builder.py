@@ -48,10 +48,16 @@ def build_from(cfg: Config, model: dict | None = None) -> BaseModel:
         raise build_error('model', cfg, error) from error
 
 
-def build_error(what: str, cfg: Config, error: BaseException) -> UserError:
-    """The error of a constructor in one line, without what registries put in front of it."""
+def cause(error: BaseException) -> BaseException:
+    """The error of a constructor, without what registries put in front of it."""
     while error.__context__ is not None and str(error).endswith(str(error.__context__)):
         error = error.__context__
+    return error
+
+
+def build_error(what: str, cfg: Config, error: BaseException) -> UserError:
+    """The error of a constructor in one line."""
+    error = cause(error)
     hint = '' if isinstance(error, ValueError) else f' ({TRACEBACK_SWITCH}=1 shows where)'
     return UserError(f'cannot build the {what} from {cfg.filename}: {summary(error)}{hint}')
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmltm.apis.preflight import check_config
 from mmltm.errors import UserError, summary
-from mmltm.models.builder import build_model
+from mmltm.models.builder import build_model, cause
 from mmltm.models.checkpoints import check_tested, read_checkpoint
 from mmltm.models.merging_modules import learnable_parameters
 
@@ -66,7 +66,7 @@ def _try_model(cfg: Config, checkpoint: str | None) -> tuple[bool, str | None]:
     except ValueError as error:
         if cfg.model.backbone.merger is None:
             raise UserError(f'cannot build the vanilla model of {cfg.filename}: {summary(error)}') from error
-        return False, summary(error).partition(': ')[2]
+        return False, str(cause(error))
     except Exception as error:  # of whatever kind a constructor raises
         raise UserError(f'cannot build the model from {cfg.filename}: {summary(error)}') from error
     if checkpoint is not None:
