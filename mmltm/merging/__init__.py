@@ -3,7 +3,6 @@
 from .base import GridMerger, Host, MergeOperator, Merger
 from .evit import EViT
 from .grids import check_ratios, window_schedule
-from .kmeans import KMeansLTM
 from .ltm import LTM
 from .ltmp import LTMP
 from .masks import least_squares_inverse, normalize_mask
@@ -15,6 +14,6 @@ from .tofu import ToFu
 from .tome import ToMe
 from .windowed import WindowedMerge
 
-__all__ = ['LTM', 'LTMP', 'AvgPool', 'EViT', 'GridMerger', 'Host', 'KMeansLTM', 'MergeOperator', 'Merger', 'Random',
+__all__ = ['LTM', 'LTMP', 'AvgPool', 'EViT', 'GridMerger', 'Host', 'MergeOperator', 'Merger', 'Random',
            'SequenceMerger', 'SoftMerging', 'ToFu', 'ToMe', 'WindowedMerge', 'check_ratios', 'least_squares_inverse',
            'normalize_mask', 'window_schedule']

@@ -30,8 +30,6 @@ def step(label, eta, **kwargs):
     return dict(method, merger=dict(method['merger'], eta=eta))
 
 
-kmeans = dict(label='LTM, eta 0, k-means', merger=dict(type='KMeansLTM', prior='partition', kmeans_steps=2))
-
 methods = [
     dict(label='one token', merger=dict(type='AvgPool', window=8), ratios=(0.0001, ), epochs=(0, )),
     dict(label='AvgPool', merger=dict(type='AvgPool'), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
@@ -51,9 +49,6 @@ methods = [
     ltm('LTM, eta 0, partition', dict(prior='partition'), ratios=(0.7, 0.5, 0.3), epochs=(0, )),
     ltm('LTM, eta 0, partition', dict(prior='partition'), seeds=(0, 1, 2)),
     ltm('LTM, eta 0, partition', dict(prior='partition'), ratios=(0.5, 0.7)),
-    # Each image moves the mask towards its own tokens.
-    dict(kmeans, ratios=(0.7, 0.5, 0.3), epochs=(0, )),
-    dict(kmeans, ratios=(RATIO, ), epochs=(EPOCHS, )),
     step('LTM, raw step', 1., merger=dict(step_norm='none', beta=1., normalize=False, center=False)),
     # One thing of the step at a time, on top of eta 1.
     step('LTM, eta 1, beta 1', 1., merger=dict(beta=1.)),
@@ -98,10 +93,6 @@ claims = [
     claim('Learning normalisations, too, adds accuracy', 'LTM, eta 0, norms learn'),
     claim('Masks add accuracy to normalisations that learn', 'LTM, eta 0, norms learn', 'norms learn alone'),
     claim('Both add accuracy', 'LTM, eta 0, norms learn, distilled'),
-    *(dict(text=f'At ratio {ratio}, masks that follow the image beat averaged areas, both before learning',
-           ours=method('LTM, eta 0, k-means', ratio, 0), theirs=method('AvgPool', ratio, 0))
-      for ratio in (0.7, 0.5, 0.3)),
-    claim('Masks that follow the image beat those that do not', 'LTM, eta 0, k-means'),
     *(dict(text=f'At ratio {ratio}, groups of tokens beat averaged areas, both before learning',
            ours=method('LTM, eta 0, partition', ratio, 0), theirs=method('AvgPool', ratio, 0))
       for ratio in (0.7, 0.5, 0.3)),

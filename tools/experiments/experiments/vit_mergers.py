@@ -4,8 +4,7 @@ Tokens flow on merged to the end, where their mean is classified, with ToMe, ToF
 as many as it stands for, with masks all alike. So tokens matter: merging all to one in every block
 must cost ten points ('one token' in the table). All mergers keep as many tokens in every block; LTMP keeps all until
 its thresholds have learnt, and EViT needs a class token. Rows 'LTM, eta 0' start with masks that average areas, as
-AvgPool does, rows 'partition' with masks that put every token into one of as many groups, all of about one size. In
-rows 'k-means' the tokens of an image then divide themselves anew between merged tokens near them.
+AvgPool does, rows 'partition' with masks that put every token into one of as many groups, all of about one size.
 """
 
 config = 'ltm_vit_c_finetune_imagenette128'
@@ -31,7 +30,6 @@ def ltm(label, merger=None, ratios=(RATIO, ), epochs=(EPOCHS, ), seeds=(0, ), ov
 
 
 partition = dict(prior='partition')
-kmeans = dict(label='LTM, eta 0, k-means', merger=dict(type='KMeansLTM', window=8, prior='partition', kmeans_steps=2))
 # Shares of its own tokens that each block keeps; the mean over all blocks is a half, too.
 at_once, late = [0.5, 1., 1., 1., 1., 1.], [1., 1., 0.5625, 0.4444, 0.375, 1.]
 SWEEP = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -42,8 +40,6 @@ methods = [
     rival('ToFu'),
     rival('Random', seeds=(0, 1, 2)),
     ltm('LTM, eta 0, partition', partition, SWEEP, (0, )),
-    dict(kmeans, ratios=RATIOS, epochs=(0, )),
-    dict(kmeans, ratios=(RATIO, ), epochs=(EPOCHS, )),
     ltm('LTM, eta 0', epochs=(1, EPOCHS)),
     ltm('LTM, eta 0', ratios=(0.3, 0.7)),
     ltm('LTM, eta 0', seeds=(1, 2)),
@@ -89,16 +85,13 @@ def above(quantity, ours, theirs):
 vanilla_cell, default = dict(label='vanilla'), 'LTM, eta 0, partition'
 order = [vanilla_cell, method('ToMe', 0), method('LTMP'), method('LTM, eta 1')]
 
-plot = ['ToMe', 'ToFu', 'LTMP', 'AvgPool', 'Random', default, 'LTM, eta 0, k-means', 'LTM, eta 0']
+plot = ['ToMe', 'ToFu', 'LTMP', 'AvgPool', 'Random', default, 'LTM, eta 0']
 
 claims = [
     dict(text='Tokens matter: vanilla beats one token a block', ours=vanilla_cell,
          theirs=method('one token', 0, 0.0001)),
     *(beats((default, epochs), ('ToMe', 0), ratio) for epochs in (0, EPOCHS) for ratio in RATIOS),
     beats((default, 1), ('ToMe', 0)),
-    beats(('LTM, eta 0, k-means', 0), ('ToMe', 0), 0.7),
-    *(beats(('LTM, eta 0, k-means', epochs), ('ToMe', 0)) for epochs in (0, EPOCHS)),
-    beats(('LTM, eta 0, k-means', 0), ('ToMe', 0), 0.3),
     *(beats(('LTM, eta 0', EPOCHS), ('ToMe', 0), ratio) for ratio in RATIOS),
     *(beats(('LTM, eta 0, partition, distilled', EPOCHS), ('ToMe', 0), ratio) for ratio in (0.5, 0.3)),
     dict(text='At ratio 0.5, LTM after 5 epochs is at least as accurate as vanilla', ours=method(default),
@@ -115,7 +108,7 @@ claims = [
     *(beats((label, 0), (default, 0)) for label in ('LTM, eta 0, at once', 'LTM, eta 0, late')),
     *(beats((label, EPOCHS), (default, EPOCHS)) for label in (
         'LTM, eta 1, partition', 'LTM, eta 0, partition, distilled', 'LTM, eta 0, partition, norms learn',
-        'LTM, eta 0, k-means', 'LTM, eta 0, late')),
+        'LTM, eta 0, late')),
     *(beats((label, EPOCHS), ('LTM, eta 0', EPOCHS)) for label in (
         'LTM, eta 1', 'LTM, instance', 'LTM, eta 0, norms learn', 'LTM, eta 0, distilled')),
     beats(('LTM, eta 0, norms learn', EPOCHS), ('norms learn alone', EPOCHS)),
