@@ -1,9 +1,10 @@
 """Errors that a user can put right, said in one line.
 
 Tools run their ``main`` through :func:`run`. What is no :class:`UserError` keeps its traceback, except the few errors
-that stand for broken input and reach us from within a data loader's worker.
+that stand for broken input and reach us from within a data loader's worker, or for a machine that gave out.
 """
 
+import errno
 import os
 import re
 import sys
@@ -36,6 +37,23 @@ def _unreadable_images(error: BaseException) -> str | None:
     return None
 
 
+def _machine_fault(error: BaseException) -> str | None:
+    """The message for a full or read-only disk, a killed data loader worker or a lost rank, or None."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        return (f'cannot write {error.filename or "a file"}: {error.strerror}; checkpoints written before are whole: '
+                'make room, or choose another folder, and go on with --resume')
+    if worker := re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)', text):
+        reason = worker[2].partition('signal: ')[2].partition('.')[0] or 'unknown'
+        remedy = ('give it more shared memory (docker: --shm-size)' if 'shared memory' in text else
+                  'the system does so when memory runs out: lower num_workers or batch_size')
+        return f'data loader worker {worker[1]} was killed (signal: {reason}); {remedy}, and go on with --resume'
+    if re.search('Connection (closed|reset) by peer|remote process exited|Broken pipe', text) and 'RANK' in os.environ:
+        return (f'rank {os.environ["RANK"]} lost the connection to another rank, whose own message says why; go on '
+                'with --resume')
+    return None
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls ``main``; user errors end the process with ``error: ...`` on stderr and status 1.
 
@@ -44,7 +62,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except Exception as error:
-        line = str(error) if isinstance(error, UserError) else _unreadable_images(error)
+        line = str(error) if isinstance(error, UserError) else _machine_fault(error) or _unreadable_images(error)
         if line is None or os.environ.get(TRACEBACK_SWITCH) == '1':
             raise
         sys.exit(f'error: {" ".join(line.split())}')

@@ -1,5 +1,7 @@
 """User errors become one line and a status; everything else keeps its traceback."""
 
+import errno
+
 import pytest
 
 from mmltm.errors import UserError, run, summary
@@ -20,6 +22,12 @@ def fail_with(error):
      'error: cannot decode image x.jpg: replace'),
     (Exception('Cannot find valid image after 1000! Please check'),
      'error: no image of the training set can be used'),
+    (OSError(errno.ENOSPC, 'No space left on device', 'x.log'), 'error: cannot write x.log: No space left on device;'),
+    (RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. '),
+     'error: data loader worker 7 was killed (signal: Killed); the system does so when memory runs out: lower'),
+    (RuntimeError('DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader\'s workers '
+                  'are out of shared memory.'), 'error: data loader worker 7 was killed (signal: Bus error); give it more'),
+    (RuntimeError('DataLoader worker (pid(s) 7, 8) exited unexpectedly'), 'error: data loader worker 7, 8 was killed'),
 ])
 def test_known_errors_are_one_line(error, line):
     with pytest.raises(SystemExit) as stop:

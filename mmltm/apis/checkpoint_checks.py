@@ -1,10 +1,9 @@
 """Checks of the checkpoints that a config and a training start from."""
 
-import os.path as osp
 from collections.abc import Iterator
 
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmltm.apis.config import nested_dicts
 from mmltm.engine.runner_utils import unwrapped_model
@@ -26,19 +25,11 @@ def check_checkpoint_files(cfg: Config) -> None:
     """Checks that all checkpoints the config names as local files exist."""
     if cfg.get('load_from'):
         check_file('checkpoint', cfg.load_from)
-    elif cfg.get('resume') and (latest := _latest(cfg)):
-        check_file(f'latest checkpoint of {cfg.work_dir},', latest)
     for key, init_cfg in _pretrained('model', cfg.model):
         check_file(f'{key}.checkpoint', init_cfg['checkpoint'])
     backbone = cfg.model.get('backbone') or {}
     if isinstance(backbone.get('pretrained'), str):
         check_file('model.backbone.pretrained', backbone['pretrained'])
-
-
-def _latest(cfg: Config) -> str | None:
-    """The checkpoint that mmengine will resume from by itself, if there is one."""
-    has_one = osp.isfile(osp.join(cfg.work_dir, 'last_checkpoint'))  # mmengine prints a line if not
-    return find_latest_checkpoint(cfg.work_dir) if has_one else None
 
 
 def _pretrained(key: str, value) -> Iterator[tuple[str, dict]]:
@@ -55,7 +46,6 @@ def check_trained(runner: Runner, cfg: Config) -> None:
     """
     start, model = cfg.get('load_from'), unwrapped_model(runner)
     if cfg.get('resume'):
-        start = start or _latest(cfg)
         if start:
             checkpoint = read_checkpoint(start)
             check_tested(model, start, checkpoint, runner.logger, masks_may_miss=False)

@@ -1,12 +1,41 @@
 """Building mmengine's Runner, with errors in one line, and with data parallelism on CPUs."""
 
+import logging
+import os
+from tempfile import TemporaryFile
+
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import all_gather_object
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
+from mmltm.engine.whole_files import newest_whole_checkpoint
+from mmltm.errors import UserError
 from mmltm.models.builder import build_error
+
+
+def prepare_work_dir(cfg: Config) -> None:
+    """Checks that the work dir can be written to, and finds the newest whole checkpoint in it to resume from.
+
+    Raises:
+        UserError: All checkpoints are damaged, or nothing can be written.
+    """
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+        with TemporaryFile(dir=cfg.work_dir) as file:
+            file.write(b'0' * 4096)
+    except OSError as error:
+        raise UserError(f'cannot write to work dir {cfg.work_dir}: {error.strerror}; choose another one by '
+                        '--work-dir') from error
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from, damaged = newest_whole_checkpoint(cfg.work_dir)
+        if damaged:
+            print_log(f'{", ".join(damaged)} damaged or missing: resuming from {cfg.load_from}, the newest checkpoint '
+                      'that is whole', 'current', logging.WARNING)
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -18,10 +47,18 @@ def build_runner(cfg: Config) -> Runner:
             type='MMDistributedDataParallel', broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False))
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+    checkpoint = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    if checkpoint and checkpoint.type in ('CheckpointHook', CheckpointHook):
+        checkpoint.type = 'mmltm.WholeCheckpointHook'
     try:
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except Exception as error:  # of whatever kind a constructor raises
         raise build_error('model', cfg, error) from error
+    starts = sorted(set(all_gather_object(str(cfg.load_from)))) if cfg.get('resume') else []
+    if len(starts) > 1:
+        raise UserError(f'the processes would resume from different checkpoints ({", ".join(starts)}): work dir '
+                        f'{cfg.work_dir} must be on a file system that all machines share')
+    return runner
 
 
 def build_loop(runner: Runner, mode: str) -> None:

@@ -73,12 +73,6 @@ def test_zoo_and_new_trainings_need_no_file():
     check_checkpoint_files(Config(dict(model=dict(backbone=dict(init_cfg=pretrained)), work_dir='nowhere')))
 
 
-def test_latest_checkpoint_is_gone(tmp_path):
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
-    with refused('latest checkpoint of .*epoch_3.pth does not exist'):
-        check_checkpoint_files(Config(dict(model=dict(), work_dir=str(tmp_path), resume=True)))
-
-
 def test_own_checkpoint_with_harmless_extras(save, caplog):
     model = Model()
     state = {f'module.{key}': value for key, value in model.state_dict().items()}  # as DDP names them

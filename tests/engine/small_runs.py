@@ -58,6 +58,13 @@ class Rising(BaseMetric):
         return dict(value=self.value)
 
 
+class Accuracy(Rising):
+    """The share of images whose class is found."""
+
+    def compute_metrics(self, results):
+        return dict(value=sum(int(x['pred_label']) == int(x['gt_label']) for x in results) / len(results))
+
+
 def classifier(merger=(), head=(), train_cfg=None, **backbone):
     """Config of a classifier on LTM-EfficientViT-B0."""
     merger = {'type': 'LTM', 'ratio': 0.5, 'num_classes': len(CLASSES), **dict(merger)}

@@ -10,6 +10,8 @@ from mmltm.engine.hooks.merge_visualization_hook import MergeVisualizationHook
 from mmltm.engine.hooks.random_state_hook import RandomStateHook
 from mmltm.engine.hooks.skipped_images_hook import SkippedImagesHook
 from mmltm.engine.hooks.start_evaluation_hook import StartEvaluationHook
+from mmltm.engine.hooks.whole_checkpoint_hook import WholeCheckpointHook
 
 __all__ = ['DistillationHook', 'ExtraLossHook', 'IBMetricHook', 'IBStatisticsHook', 'LTMPBudgetHook', 'MaskTuningHook',
-           'MergeVisualizationHook', 'RandomStateHook', 'SkippedImagesHook', 'StartEvaluationHook']
+           'MergeVisualizationHook', 'RandomStateHook', 'SkippedImagesHook', 'StartEvaluationHook',
+           'WholeCheckpointHook']
