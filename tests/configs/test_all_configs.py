@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmltm.apis.config import load_config
 from mmltm.engine.hooks.ib_statistics_hook import head_classes
@@ -35,7 +36,10 @@ def test_masks_step_by_statistics_of_the_heads_classes(path):
     backbone.init_cfg = backbone.pretrained = None
     if 'Swin' in backbone.type:  # one block a stage is quick
         backbone.arch = dict(embed_dims=96, depths=[1] * 4, num_heads=[4, 8, 16, 32])
-    model = build_model(cfg.model, cfg.default_scope)
+    # The paper's exact statistics take gigabytes in ViT-B.
+    exact = backbone.get('preset') == 'paper' and 'Swin' not in backbone.type
+    with torch.device('meta' if exact else 'cpu'):
+        model = build_model(cfg.model, cfg.default_scope)
     layers = [module for module in model.modules() if isinstance(module, LTM) and module.stats is not None]
     assert layers and {layer.stats.num_classes for layer in layers} == {head_classes(model)}
-    assert all(layer.mode == 'instance' and layer.step_gain > 0 for layer in layers)
+    assert all(layer.mode == 'instance' and layer.eta > 0 and layer.step_gain.requires_grad for layer in layers)
