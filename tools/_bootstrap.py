@@ -8,6 +8,7 @@ _HERE = Path(__file__).resolve().parent
 sys.path.remove(str(_HERE))  # where a tool has put it to find this file; tools/test.py shall hide no one's module
 if (_HERE.parent / 'mmltm' / '__init__.py').is_file():
     sys.path.insert(0, str(_HERE.parent))
+sys.path.append(str(_HERE / 'experiments'))  # whose harness knows the format of results
 try:
     import mmengine  # noqa: F401
 

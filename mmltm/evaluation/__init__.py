@@ -1,5 +1,5 @@
 """Evaluation metrics of mmltm."""
 
-from .ib_metric import IBMetric, measure_together
+from .ib_metric import IBMetric
 
-__all__ = ['IBMetric', 'measure_together']
+__all__ = ['IBMetric']

@@ -4,7 +4,7 @@ Wang and Yang, "Efficient Visual Transformer by Learnable Token Merging", arXiv 
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,9 +27,6 @@ from mmltm.registry import METRICS
 from mmltm.structures.class_distribution import class_distribution
 
 from .layers import block_tokens, find_layers, merger_tokens
-
-#: From the name of each layer, below ``backbone.``, to its values by the names of :meth:`IBMetric.evaluate`.
-LayerValues = dict[str, dict[str, float]]
 
 HOOK_HINT = "IBMetric sees no features by itself: add dict(type='mmltm.IBMetricHook') to custom_hooks"
 
@@ -86,12 +83,21 @@ class IBMetric(BaseMetric):
         self._first = True
         self._seen = self._size = 0
 
+    @torch.no_grad()
     def first_pass(self, model: BaseModel, dataloader: DataLoader, fp16: bool = False) -> None:
         """Compute the centroids, and begin to watch the model, not wrapped, for the second pass. Collective.
 
         The model is left in evaluation mode; ``fp16`` runs it under autocast.
         """
-        _first_passes([self], model, dataloader, fp16)
+        self.begin(model, dataloader)
+        model.eval()
+        print_log(f'IBMetric: first of two passes over {len(dataloader)} batches', logger='current')
+        for index, data_batch in enumerate(dataloader):
+            with autocast(enabled=fp16):
+                model.val_step(data_batch)
+            if (index + 1) % 50 == 0:
+                print_log(f'IBMetric: first pass [{index + 1}/{len(dataloader)}]', logger='current')
+        self.finish_first()
 
     def begin(self, model: nn.Module, dataloader: DataLoader) -> None:
         """Begin to watch the model; whoever calls it makes the passes, the first up to :meth:`finish_first`."""
@@ -176,42 +182,6 @@ class IBMetric(BaseMetric):
             self._layers[name] = _Layer(centroids.to(tokens.device), inputs.to(tokens.device))
         layer, targets = self._layers[name], self._targets.to(tokens.device)
         (layer.first if self._first else layer.second)(tokens, merged, targets)
-
-
-@torch.no_grad()
-def measure_together(metrics: Sequence[IBMetric], model: BaseModel, dataloader: DataLoader) -> list[LayerValues]:
-    """What each of several metrics says of a model, in two passes for all of them, outside mmengine's loops.
-
-    They need ``num_classes``, or the data set's metainfo. The model is left in evaluation mode.
-    """
-    try:
-        _first_passes(metrics, model, dataloader)
-        for batch in dataloader:
-            model.val_step(batch)
-        found: list[LayerValues] = [{} for _ in metrics]
-        for layers, metric in zip(found, metrics):
-            for name, value in metric.evaluate().items():
-                layer, _, key = name.removeprefix('ib/').rpartition('/')
-                layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
-        return found
-    finally:
-        for metric in metrics:
-            metric.forget()
-
-
-@torch.no_grad()
-def _first_passes(metrics: Sequence[IBMetric], model: BaseModel, dataloader: DataLoader, fp16: bool = False) -> None:
-    for metric in metrics:
-        metric.begin(model, dataloader)
-    model.eval()
-    print_log(f'IBMetric: first of two passes over {len(dataloader)} batches', logger='current')
-    for index, data_batch in enumerate(dataloader):
-        with autocast(enabled=fp16):
-            model.val_step(data_batch)
-        if (index + 1) % 50 == 0:
-            print_log(f'IBMetric: first pass [{index + 1}/{len(dataloader)}]', logger='current')
-    for metric in metrics:
-        metric.finish_first()
 
 
 class _Layer:

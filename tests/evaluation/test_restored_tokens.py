@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from harness.measures import bottleneck
+from harness.measures import bottleneck, measure_together
 from mmltm.errors import UserError
-from mmltm.evaluation import IBMetric, measure_together
+from mmltm.evaluation import IBMetric
 from mmltm.evaluation.layers import window_tokens
 from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
 from mmltm.visualization.ib_curves import position

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.report import block
-from mmltm.apis.results import save_result
+from harness.result_file import save_result
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from harness.claims import claims_table, judged
 from harness.experiment import FILE
-from mmltm.apis.results import save_result
+from harness.result_file import save_result
 
 AP50 = 'coco/segm_mAP_50'
 

@@ -4,7 +4,7 @@ import cv2
 import pytest
 
 from harness.ib_layers import comparisons, draw_ib_layers, ib_layers_table
-from mmltm.apis.results import save_result
+from harness.result_file import save_result
 
 VANILLA = ('layers.2.1.global_rep.0.ffn', 'layers.2.1.global_rep.1.ffn', 'layers.10.1.global_rep.0.ffn')
 MERGERS = ('layers.2.1.mergers.0', 'layers.2.1.mergers.1', 'layers.10.1.mergers.0')

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness.result_file import save_result
 from mmltm.apis.config import load_config
-from mmltm.apis.results import save_result
 from mmltm.models.builder import build_model, vanilla_twin
 from mmltm.visualization.ib_curves import position
 

@@ -11,11 +11,11 @@ import torch
 from harness.cell import Cell, grid
 from harness.latency import measure_latency
 from harness.resolve import resolve
+from harness.result_file import load_result
 from harness.results import load_results
 from harness.run_cell import run_cell
 from harness.run_cells import run_cells
 from mmltm.apis.config import load_config
-from mmltm.apis.results import load_result
 from mmltm.errors import UserError
 from mmltm.models.checkpoints import state_dict
 

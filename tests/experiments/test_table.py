@@ -9,8 +9,8 @@ import pytest
 
 from harness.metrics import paired_difference
 from harness.report import write_report
+from harness.result_file import save_result
 from harness.table import make_rows
-from mmltm.apis.results import save_result
 from mmltm.errors import UserError
 
 

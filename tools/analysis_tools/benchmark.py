@@ -18,7 +18,7 @@ from mmltm.apis.cli import CfgOptions, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
 from mmltm.apis.profiling import network_call, time_interleaved
-from mmltm.apis.results import ResultFile, config_name
+from harness.result_file import ResultFile, config_name
 from mmltm.errors import UserError, run
 from mmltm.merging import GridMerger
 from mmltm.merging.base import merged_size

@@ -27,7 +27,7 @@ from mmltm.apis.benchmarking import (
 from mmltm.apis.cli import CfgOptions, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
-from mmltm.apis.results import ResultFile, config_name
+from harness.result_file import ResultFile, config_name
 from mmltm.errors import run
 from mmltm.merging.trace import mergers_of
 from mmltm.models.builder import vanilla_twin

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
 from harness.cell import grid
 from harness.latency import measure_latency
 from harness.report import NAME, write_report

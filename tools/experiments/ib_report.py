@@ -14,19 +14,18 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 from torch.utils.data import Subset
 
-import mmltm  # noqa: F401  (first, for its stand-in for mmcv's compiled operators)
 from harness.cell import short_hash
 from harness.markdown import number, table
-from harness.measures import spread_evenly
+from harness.measures import measure_together, spread_evenly
 from harness.resolve import content_hash
+from harness.result_file import load_result, save_result
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.data_root import leaf_datasets
 from mmltm.apis.dataset_checks import check_datasets
 from mmltm.apis.preflight import check_ratio
-from mmltm.apis.results import load_result, save_result
 from mmltm.errors import TRACEBACK_SWITCH, UserError, run, summary
-from mmltm.evaluation import IBMetric, measure_together
+from mmltm.evaluation import IBMetric
 from mmltm.models.builder import load_model, vanilla_twin
 from mmltm.models.checkpoints import check_file, is_zoo
 from mmltm.visualization.figures import depth_colors, new_figure

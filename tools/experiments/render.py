@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mmltm
 from harness.config_index import config_index
 from harness.markdown import fill
 from harness.metafiles import metafiles
@@ -18,7 +17,7 @@ A page says where a table goes by <!-- results:NAME --> and <!-- /results:NAME -
 model-index.yml, configs/metafile_*.yml and configs/README.md are written whole. No number of them is typed.
 """
 
-ROOT = Path(mmltm.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = ('README.md', 'results/README.md')
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-import mmltm
 from harness.claims import claims_table
 from harness.experiment import config_path, description, read_experiment, save_experiment
 from harness.latency import measure_latency
@@ -28,7 +27,7 @@ results/EXPERIMENT/, a file a cell, and a call that was interrupted goes on wher
 a time, each in a process of its own with its share of the threads; latency is measured alone, at the end.
 """
 
-ROOT = Path(mmltm.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXPERIMENTS = Path(__file__).parent / 'experiments'
 
 

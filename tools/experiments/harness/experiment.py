@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
-from mmltm.apis.results import load_result, save_result
 from mmltm.errors import UserError
 
 from .cell import Cell, off_the_shelf, unique
+from .result_file import load_result, save_result
 
 FILE = 'experiment.json'
 

@@ -10,12 +10,12 @@ from rich.progress import Progress
 from torch import Tensor
 
 from mmltm.apis.profiling import network_call, time_interleaved
-from mmltm.apis.results import env_info, load_result, save_result
 from mmltm.errors import UserError
 from mmltm.models.builder import load_model
 
 from .measures import input_batches
 from .resolve import ResolvedCell
+from .result_file import env_info, load_result, save_result
 from .results import FOLDERS
 
 #: Different batches that rounds take in turn: the time of mergers with thresholds differs from image to image.

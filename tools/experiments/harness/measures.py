@@ -1,6 +1,6 @@
 """What is measured of a model beside its metrics: operations, memory, information bottleneck, images it gets right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmltm.apis.profiling import count_macs, network_call, peak_bytes
 from mmltm.errors import UserError, summary
-from mmltm.evaluation import IBMetric, measure_together
+from mmltm.evaluation import IBMetric
 from mmltm.merging.trace import mergers_of
 
 #: Images over which operations are averaged: those of mergers with thresholds differ from image to image.
@@ -99,3 +99,33 @@ def bottleneck(model: BaseModel, loader: DataLoader, tick: Callable[[], None] | 
         return dict(error=summary(error))
     finally:
         handle.remove()
+
+
+#: From the name of each layer, below ``backbone.``, to its values by the names of ``IBMetric.evaluate``.
+LayerValues = dict[str, dict[str, float]]
+
+
+@torch.no_grad()
+def measure_together(metrics: Sequence[IBMetric], model: BaseModel, loader: DataLoader) -> list[LayerValues]:
+    """What each of several metrics says of a model, in two passes for all of them, outside mmengine's loops.
+
+    They need ``num_classes``, or the data set's metainfo. The model is left in evaluation mode.
+    """
+    first, *others = metrics
+    try:
+        for metric in others:
+            metric.begin(model, loader)
+        first.first_pass(model, loader)  # which all of them watch
+        for metric in others:
+            metric.finish_first()
+        for batch in loader:
+            model.val_step(batch)
+        found: list[LayerValues] = [{} for _ in metrics]
+        for layers, metric in zip(found, metrics):
+            for name, value in metric.evaluate().items():
+                layer, _, key = name.removeprefix('ib/').rpartition('/')
+                layers.setdefault(layer.removeprefix('backbone.'), {})[key] = value
+        return found
+    finally:
+        for metric in metrics:
+            metric.forget()

@@ -11,12 +11,11 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from mmltm.apis.results import load_result
-
 from .cell import VANILLA
 from .costs import Paper
 from .metrics import TOP1
 from .names import FAMILIES, family
+from .result_file import load_result
 from .table import make_rows
 
 _PAPER = dict(URL='https://arxiv.org/abs/2407.15219',

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmltm.apis.results import load_result
 from mmltm.errors import UserError
 
 from . import ib_layers
@@ -17,6 +16,7 @@ from .costs import Paper, latency_table, macs_table
 from .experiment import saved_experiment
 from .ib_layers import draw_ib_layers, ib_layers_table
 from .plots import draw_curves, draw_pareto, with_curves
+from .result_file import load_result
 from .results import load_results
 from .table import make_rows, to_markdown
 

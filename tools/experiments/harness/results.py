@@ -43,7 +43,7 @@ no keys between ``digest`` and ``setting`` in the following list. Schema 1 of a 
                  learning rates, and "ib_loss/<layer>" etc. where IBStatisticsHook reports; [] off the shelf
     wall_time_s  float, of the call that finished the cell
     resumed      bool, whether that call went on with a training that had been interrupted
-    setting      see :func:`mmltm.apis.results.env_info`
+    setting      see :func:`~harness.result_file.env_info`
 
 Schema 1 of a **latency** file::
 
@@ -64,7 +64,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmltm.apis.results import load_result
+from .result_file import load_result
 
 #: Where results of each kind lie in a folder of results.
 FOLDERS = dict(cell='cells', latency='latency')

@@ -14,13 +14,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.models.classifiers import BaseClassifier
 
-from mmltm.apis.results import env_info
 from mmltm.apis.runner import build_loop, build_runner
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.visualization.training_log import read_scalars
 
 from .measures import CorrectImages, bottleneck, mean_gmacs, peak_memory
 from .resolve import ResolvedCell
+from .result_file import env_info
 
 #: Called with the number of steps done, and with that of all.
 Tick = Callable[[int, int], None]

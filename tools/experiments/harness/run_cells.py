@@ -16,12 +16,12 @@ from mmengine.utils import import_modules_from_strings
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mmltm.apis.results import env_info, load_result, save_result
 from mmltm.errors import UserError, summary
 
 from .cell import Cell
 from .dry_run import dry_run
 from .resolve import ResolvedCell
+from .result_file import env_info, load_result, save_result
 from .run_cell import Tick, run_cell
 
 
