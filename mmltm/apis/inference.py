@@ -21,7 +21,7 @@ from torch import nn
 
 from mmltm.errors import UserError, summary
 from mmltm.models.builder import build_from
-from mmltm.models.checkpoints import check_tested, read_checkpoint
+from mmltm.models.checkpoints import check_tested, dataset_meta, read_checkpoint
 
 
 class _ReadyDetInferencer(DetInferencer):
@@ -96,7 +96,7 @@ def build_predictor(cfg: Config, path: str, device: str) -> DetectionPredictor |
     checkpoint = read_checkpoint(path)
     check_tested(model, path, checkpoint, MMLogger.get_current_instance())
     # Classes and palette: those of the training, or if the checkpoint does not know them those of the test set.
-    meta = {key.lower(): value for key, value in checkpoint.get('meta', {}).get('dataset_meta', {}).items()}
+    meta = dataset_meta(checkpoint)
     if 'classes' not in meta:
         meta = DATASETS.build(dict(copy.deepcopy(cfg.test_dataloader.dataset), lazy_init=True)).metainfo
     kind = DetectionPredictor if isinstance(model, BaseDetector) else ClassificationPredictor

@@ -1,5 +1,5 @@
 """Data transforms that mmltm adds to those of mmcv, mmdet and mmpretrain."""
 
-from mmltm.datasets.loading import LoadImageOrSkip
+from mmltm.datasets.loading import LoadImage, LoadImageOrSkip, Resizing
 
-__all__ = ['LoadImageOrSkip']
+__all__ = ['LoadImage', 'LoadImageOrSkip', 'Resizing']

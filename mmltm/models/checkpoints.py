@@ -8,7 +8,7 @@ import logging
 import os.path as osp
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.runner import CheckpointLoader
@@ -16,6 +16,7 @@ from torch import nn
 
 from mmltm.errors import UserError, summary
 from mmltm.ib import ClassCentroids
+from mmltm.models.safe_loading import load_from_local
 
 # Left in checkpoints by other tools and older versions, without meaning for the model.
 _HARMLESS_EXTRAS = ('ema_', 'data_preprocessor.')
@@ -27,9 +28,15 @@ MIN_SHARE_OF_MODULE = 0.8
 
 
 def check_file(what: str, path: str) -> None:
-    """Raises a UserError if ``path`` is no file, unless it is a URL or a name in a model zoo."""
-    if not is_zoo(path) and not osp.isfile(osp.expanduser(path)):
+    """Raises a UserError unless ``path`` is a checkpoint that can be read, a URL or a name in a model zoo.
+
+    Tensors are not read, so it takes no time; a file of the format before PyTorch 1.6 is read whole.
+    """
+    if is_zoo(path):
+        return
+    if not osp.isfile(osp.expanduser(path)):
         raise UserError(f'{what} {path} does not exist')
+    load_from_local(path, mmap=True)
 
 
 def is_zoo(path: str) -> bool:
@@ -99,22 +106,39 @@ def compare(model: nn.Module, state: dict[str, torch.Tensor]) -> Difference:
 
 
 def read_checkpoint(path: str) -> dict:
-    """Reads a checkpoint, to the CPU; a UserError if the file does not hold any."""
+    """Reads a checkpoint, to the CPU; a UserError if the file does not hold any, or if it holds code."""
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    except Exception as error:  # unpickling raises whatever the bytes lead to
+    except UserError:
+        raise
+    except Exception as error:  # of a download
         raise UserError(f'cannot read checkpoint {path}: {summary(error)}') from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, no dict')
+    state = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise UserError(f'{path} is not a checkpoint: its state_dict is no dict of names')
     return checkpoint
+
+
+def dataset_meta(checkpoint: dict) -> dict:
+    """What a checkpoint says of the data it was trained on, such as ``classes``; empty if nothing."""
+    meta = checkpoint.get('meta')
+    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    return {str(key).lower(): value for key, value in meta.items()} if isinstance(meta, dict) else {}
 
 
 def state_dict(checkpoint: dict, prefix: str = '') -> dict[str, torch.Tensor]:
     """The weights in ``checkpoint`` below ``prefix``, without the prefixes that wrappers leave."""
     state = checkpoint.get('state_dict', checkpoint)
-    state = {re.sub(r'^module\.', '', key): value for key, value in state.items()}
-    return {key[len(prefix):]: value for key, value in state.items()
-            if key.startswith(prefix) and isinstance(value, torch.Tensor)}
+    state = {re.sub(r'^module\.', '', key): value for key, value in state.items() if _is_weight(value)}
+    return {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether it is a tensor that a parameter can take over: with data, dense and real."""
+    return (isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta
+            and not value.is_quantized and not value.is_nested and not value.is_complex())
 
 
 def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.Logger,

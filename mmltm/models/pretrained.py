@@ -4,16 +4,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmltm.errors import UserError
-from mmltm.models.checkpoints import (
-    Difference,
-    check_file,
-    is_zoo,
-    load_start,
-    log_brought,
-    read_checkpoint,
-    state_dict,
-)
+from mmltm.models.checkpoints import Difference, is_zoo, load_start, log_brought, read_checkpoint, state_dict
 
 
 class StartsPretrained(BaseModule):
@@ -56,11 +47,4 @@ def statistics_classes(path: str | None) -> int | None:
 
 def _read(path: str) -> dict[str, Tensor]:
     from mmltm.models.convert import read_weights
-    check_file('checkpoint', path)
-    if not is_zoo(path):
-        try:
-            return read_weights(path)[0]
-        except UserError:  # holds more than tensors, as checkpoints of mmengine do
-            if path.endswith('.safetensors'):
-                raise
-    return state_dict(read_checkpoint(path))
+    return state_dict(read_checkpoint(path)) if is_zoo(path) else read_weights(path)[0]

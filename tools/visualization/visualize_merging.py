@@ -163,7 +163,8 @@ def save(picture, name, args, cfg):
 @warnings_only()
 def main():
     args = parse_args()
-    check_file('image', args.image)
+    if not Path(args.image).is_file():
+        raise UserError(f'image {args.image} does not exist')
     jobs, console = list(models(args)), Console()
     with Progress(console=console, transient=True) as progress:
         sheets = [draw_model(*job, args) for job in progress.track(jobs, description='drawing')]
