@@ -62,7 +62,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except Exception as error:
-        line = str(error) if isinstance(error, UserError) else _machine_fault(error) or _unreadable_images(error)
+        line = summary(error) if isinstance(error, UserError) else _machine_fault(error) or _unreadable_images(error)
         if line is None or os.environ.get(TRACEBACK_SWITCH) == '1':
             raise
         sys.exit(f'error: {" ".join(line.split())}')

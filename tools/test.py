@@ -12,6 +12,7 @@ from mmltm.apis.config import load_config
 from mmltm.apis.outputs import finish_out, set_out, set_show
 from mmltm.apis.preflight import check_config, is_first_on_machine
 from mmltm.apis.runner import build_loop, build_runner
+from mmltm.datasets.loading import guard_loading
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import run
 from mmltm.models.checkpoints import check_tested, read_checkpoint
@@ -36,9 +37,9 @@ def get_args():
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     add_common_arguments(parser)
     parser.add_argument(
-        '--out', metavar='FILE.pkl',
-        help='save the predictions; with a COCO metric also FILE.bbox.json and FILE.segm.json in the result '
-        'format of COCO, which COCO.loadRes() of pycocotools reads')
+        '--out', metavar='FILE',
+        help='save the predictions in FILE.json or FILE.pkl; with a COCO metric also FILE.bbox.json and FILE.segm.json '
+        'in the result format of COCO, which COCO.loadRes() of pycocotools reads')
     parser.add_argument('--show', action='store_true', help='show each picture in a window')
     parser.add_argument(
         '--show-dir', metavar='DIR', help='save a picture of each image with its predictions in DIR')
@@ -57,6 +58,7 @@ def main():
         set_show(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
         set_out(cfg, args.out)
+    guard_loading(cfg)
     first = is_first_on_machine(args.launcher)
     if first:
         check_config(cfg, splits=('test',))

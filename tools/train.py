@@ -13,7 +13,7 @@ from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_config, check_statistics, is_first_on_machine
 from mmltm.apis.runner import build_loop, build_runner, prepare_work_dir
-from mmltm.datasets.loading import skip_corrupt_images
+from mmltm.datasets.loading import guard_loading
 from mmltm.errors import UserError, run
 from mmltm.apis.checkpoint_checks import check_trained
 
@@ -73,7 +73,7 @@ def main():
         needs=('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     apply_options(cfg, args)
     prepare_work_dir(cfg)
-    skip_corrupt_images(cfg)
+    guard_loading(cfg)
     first = is_first_on_machine(args.launcher)
     if first:
         check_config(cfg, splits=('train', 'val'))

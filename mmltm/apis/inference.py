@@ -45,9 +45,9 @@ class DetectionPredictor:
         cfg.visualizer = dict(cfg.get('visualizer') or dict(type='DetLocalVisualizer'), vis_backends=None)
         self._inferencer = _ReadyDetInferencer(model, cfg)
 
-    def predict(self, paths: list[str]) -> list[Any]:
-        """Data samples with the predictions for a batch of images."""
-        _, batch = next(self._inferencer.preprocess(paths, batch_size=len(paths)))
+    def predict(self, images: list[np.ndarray]) -> list[Any]:
+        """Data samples with the predictions for a batch of images, each (H, W, 3), uint8, BGR."""
+        _, batch = next(self._inferencer.preprocess(images, batch_size=len(images)))
         return self._inferencer.forward(batch)
 
     def describe(self, sample: Any) -> dict:
@@ -69,8 +69,8 @@ class ClassificationPredictor:
         self._inferencer = ImageClassificationInferencer(model, pretrained=False, classes=self.classes)
         self._visualizer = UniversalVisualizer()
 
-    def predict(self, paths: list[str]) -> list[Any]:
-        return self._inferencer.forward(next(self._inferencer.preprocess(paths, batch_size=len(paths))))
+    def predict(self, images: list[np.ndarray]) -> list[Any]:
+        return self._inferencer.forward(next(self._inferencer.preprocess(images, batch_size=len(images))))
 
     def describe(self, sample: Any) -> dict:
         return self._inferencer.postprocess([sample], None)[0]

@@ -99,12 +99,15 @@ class LoadImage(LoadImageFromFile):
     by another backend, they stay as they are. A UserError names a file that cannot be used.
     """
 
+    color_type: Any
+    to_float32: bool
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         flag = _FLAGS.get(self.color_type) if self.imdecode_backend == 'cv2' else None
         self._scales, self._colors = flag is not None, self.color_type.startswith('color')
         self._float, self.to_float32 = self.to_float32, False  # a float stands for a deep image until it is scaled
-        self.color_type = self.color_type if flag is None else flag  # type: ignore[assignment]
+        self.color_type = self.color_type if flag is None else flag
         self._deep = _deep_counter()
 
     def transform(self, results: dict) -> dict | None:
@@ -159,7 +162,7 @@ class LoadImageOrSkip(LoadImage):
 
 @TRANSFORMS.register_module()
 class Resizing(BaseTransform):
-    """A transform that resizes, such as ``dict(type='Resize', ...)``, told of images that become less than a pixel wide.
+    """A transform such as ``dict(type='Resize', ...)``, where images may become less than a pixel wide.
 
     With ``skip`` it returns None for such an image, as :class:`LoadImageOrSkip` does, else a UserError names it.
     """

@@ -47,9 +47,10 @@ def _statistic(owner: Any, name: str) -> Callable:
     return getattr(owner, name)
 
 
-_ARRAYS: dict[str, Any] = {f'{module}.multiarray.{name}': function  # in NumPy 1 and 2
-                           for module in ('numpy.core', 'numpy._core') for name, function in (
-                               ('scalar', np.float64(0).__reduce__()[0]), ('_reconstruct', np.zeros(0).__reduce__()[0]))}
+# Under the names of NumPy 1 and 2.
+_ARRAYS: dict[str, Any] = {
+    f'{module}.multiarray.{name}': function for module in ('numpy.core', 'numpy._core')
+    for name, function in (('scalar', np.float64(0).__reduce__()[0]), ('_reconstruct', np.zeros(0).__reduce__()[0]))}
 _DTYPES = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?SU'}
 # Logs of a training (numbers of numpy among them), and the command lines that DeiT and timm keep.
 torch.serialization.add_safe_globals([

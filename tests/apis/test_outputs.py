@@ -16,7 +16,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmltm.apis.outputs import finish_out, set_out, set_show
-from mmltm.errors import UserError
 
 SIZE = 200
 IMAGES = 6
@@ -109,9 +108,19 @@ def test_classification_dumps_predictions():
     assert [metric.type for metric in cfg.test_evaluator] == ['Accuracy', 'DumpResults']
 
 
-def test_out_must_be_a_pickle():
-    with pytest.raises(UserError, match='--out foo.json must end in .pkl'):
-        set_out(Config(dict(default_scope='mmdet', test_evaluator=[])), 'foo.json')
+def test_json_holds_what_the_pickle_does(tmp_path):
+    path = tmp_path / 'foo.json'
+    cfg = Config(dict(default_scope='mmpretrain', test_evaluator=[]))
+    set_out(cfg, str(path))
+    dumped = cfg.test_evaluator[-1].out_file_path
+    masks = [dict(size=[2, 2], counts=b'04')]
+    pickled = [dict(img_id=np.int64(3), ori_shape=(2, 2), scores=torch.tensor([0.5]), masks=masks, boxes=np.eye(2))]
+    with open(dumped, 'wb') as file:
+        pickle.dump(pickled, file)
+    finish_out(cfg)
+    assert json.loads(path.read_text()) == [dict(
+        img_id=3, ori_shape=[2, 2], scores=[0.5], masks=[dict(size=[2, 2], counts='04')], boxes=[[1, 0], [0, 1]])]
+    assert [file.name for file in tmp_path.iterdir()] == ['foo.json']
 
 
 def test_pictures_go_to_the_folder_given(tmp_path, monkeypatch):
@@ -122,7 +131,12 @@ def test_pictures_go_to_the_folder_given(tmp_path, monkeypatch):
     assert cfg.default_hooks.visualization == dict(
         type='Own', score_thr=0.5, draw=True, test_out_dir=str(tmp_path / 'pictures'), show=False,
         wait_time=2)
-    cfg = Config(dict(default_scope='mmpretrain'))
+    cfg = Config(dict(default_scope='mmpretrain', default_hooks=hooks))
     set_show(cfg, show=True, show_dir=None, wait_time=1)
     assert cfg.default_hooks.visualization == dict(
-        type='VisualizationHook', enable=True, interval=1, out_dir=None, show=True, wait_time=1)
+        type='Own', score_thr=0.5, enable=True, interval=1, out_dir=None, show=True, wait_time=1)
+    for scope, options in (('mmdet', dict(pred_score_thr=0.3)), ('mmpretrain', {})):
+        cfg = Config(dict(default_scope=scope))
+        set_show(cfg, show=False, show_dir='pictures', wait_time=2)
+        assert cfg.default_hooks.visualization == dict(
+            type='mmltm.PicturesHook', folder=str(tmp_path / 'pictures'), show=False, wait_time=2, **options)

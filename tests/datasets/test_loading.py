@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from torch.utils.data import DataLoader
 
-from mmltm.datasets.loading import LoadImageOrSkip, skip_corrupt_images, skip_counter
+from mmltm.datasets.loading import LoadImageOrSkip, guard_loading, skip_counter
 from mmltm.engine.hooks import SkippedImagesHook
 from mmltm.registry import HOOKS, TRANSFORMS
 
@@ -98,7 +98,7 @@ def test_hook_logs_the_count_of_an_epoch(caplog):
     assert [record.getMessage() for record in caplog.records] == ['Corrupt images skipped in epoch 5: 3']
 
 
-def test_is_put_into_every_training_pipeline_only():
+def test_is_put_into_every_pipeline():
     load = dict(type='LoadImageFromFile', to_float32=True)
     other = dict(type='Other')
     cfg = Config(dict(
@@ -110,12 +110,12 @@ def test_is_put_into_every_training_pipeline_only():
             ]))),
         val_dataloader=dict(dataset=dict(pipeline=[load])),
         custom_hooks=[dict(type='PipelineSwitchHook', switch_pipeline=[load])]))
-    skip_corrupt_images(cfg)
+    guard_loading(cfg)
     ours = dict(type='mmltm.LoadImageOrSkip', to_float32=True)
     first, second = cfg.train_dataloader.dataset.dataset.datasets
     assert first.pipeline == [ours, other]
     assert second.pipeline[0].parts == [[dict(type='mmltm.LoadImageOrSkip')], [other]]
-    assert cfg.val_dataloader.dataset.pipeline == [load]
+    assert cfg.val_dataloader.dataset.pipeline == [dict(type='mmltm.LoadImage', to_float32=True)]
     assert cfg.custom_hooks == [dict(type='PipelineSwitchHook', switch_pipeline=[ours]),
                                 dict(type='mmltm.SkippedImagesHook')]
     assert 'LoadImageOrSkip' in cfg.pretty_text  # names, not classes: the config can be saved

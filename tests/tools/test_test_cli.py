@@ -1,6 +1,6 @@
 """tools/test.py, run as a user runs it, and what it says about input that it cannot use."""
 
-import pickle
+import json
 import runpy
 import sys
 
@@ -40,13 +40,16 @@ def call(root, monkeypatch, tmp_path):
 def test_saves_predictions_and_pictures(tiny_coco, tiny_config, checkpoint, run_tool, root, tmp_path):
     process = run_tool(
         sys.executable, root / 'tools' / 'test.py', tiny_config, checkpoint, '--data-root', tiny_coco,
-        '--out', 'results/foo.pkl', '--show-dir', 'pictures', cwd=tmp_path)
+        '--out', 'results/foo.json', '--show-dir', 'pictures', cwd=tmp_path)
     assert process.returncode == 0, process.stderr[-3000:]
     assert 'coco/bbox_mAP' in process.stdout and 'coco/segm_mAP' in process.stdout
     files = sorted(path.name for path in (tmp_path / 'results').iterdir())
-    assert files == ['foo.bbox.json', 'foo.pkl', 'foo.segm.json']
-    predictions = pickle.loads((tmp_path / 'results' / 'foo.pkl').read_bytes())
+    assert files == ['foo.bbox.json', 'foo.json', 'foo.segm.json']
+    predictions = json.loads((tmp_path / 'results' / 'foo.json').read_text())
     assert [prediction['img_id'] for prediction in predictions] == [0, 1]
+    instances = predictions[0]['pred_instances']
+    assert len(instances['bboxes']) == len(instances['scores']) == len(instances['masks'])
+    assert len(instances['bboxes'][0]) == 4 and instances['masks'][0]['size'] == [64, 64]
     for name in ('000.png', '001.png'):
         height, width = cv2.imread(str(tmp_path / 'pictures' / name)).shape[:2]
         assert width == 2 * height  # ground truth, and predictions beside it
@@ -72,8 +75,8 @@ def test_corrupt_image_is_named(tiny_coco, tiny_config, checkpoint, call):
         line = call(tiny_config, checkpoint, '--data-root', tiny_coco)
     finally:
         image.write_bytes(content)
-    assert line.startswith(f'error: cannot decode image {image}:')
+    assert line.startswith(f'error: cannot decode image {image} (')
 
 
-def test_out_must_be_a_pickle(tiny_config, checkpoint, call):
-    assert call(tiny_config, checkpoint, '--out', 'foo.json') == 'error: --out foo.json must end in .pkl'
+def test_out_must_be_json_or_a_pickle(tiny_config, checkpoint, call):
+    assert call(tiny_config, checkpoint, '--out', 'foo.txt') == 'error: --out foo.txt must end in .json or .pkl'
