@@ -14,9 +14,9 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmltm.errors import UserError, summary
+from mmltm.errors import UserError
 from mmltm.ib import ClassCentroids
-from mmltm.models.safe_loading import load_from_local
+from mmltm.models.safe_loading import load_from_local, refusal
 
 # Left in checkpoints by other tools and older versions, without meaning for the model.
 _HARMLESS_EXTRAS = ('ema_', 'data_preprocessor.')
@@ -112,7 +112,7 @@ def read_checkpoint(path: str) -> dict:
     except UserError:
         raise
     except Exception as error:  # of a download
-        raise UserError(f'cannot read checkpoint {path}: {summary(error)}') from error
+        raise refusal(f'checkpoint {path}', error) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, no dict')
     state = checkpoint.get('state_dict', checkpoint)

@@ -69,10 +69,10 @@ def load_from_local(path: str, map_location: Any = 'cpu', mmap: bool = False) ->
     except ImportError as error:
         raise UserError(f'{path} needs the package safetensors: pip install safetensors') from error
     except Exception as error:  # unpickling raises whatever the bytes lead to
-        raise _refusal(f'checkpoint {path}', error) from error
+        raise refusal(f'checkpoint {path}', error) from error
 
 
-def _refusal(what: str, error: Exception) -> UserError:
+def refusal(what: str, error: Exception) -> UserError:
     """In one line; PyTorch goes on for several, and advises to run what is in the file."""
     code = re.search(r'GLOBAL (\S+)|unrecognized function (.+?)(?: which|\n|$)', str(error))
     if code:
@@ -95,6 +95,8 @@ def _load(path: str, map_location: Any, mmap: bool) -> Any:
     if not re.search(rb'[\0-\x08\x0e-\x1f\x7f]', start):  # nor would any pickle or archive do without these
         raise UserError(f'it is a text, which begins with {start[:40].decode(errors="replace")!r}')
     archive = zipfile.is_zipfile(path)
+    if start.startswith(b'PK') and not archive:
+        raise UserError('it is cut short or damaged')
     if archive:
         inflated = sum(record.file_size for record in zipfile.ZipFile(path).infolist())
         if inflated > MAX_INFLATION * osp.getsize(path):
@@ -115,7 +117,7 @@ def _load_storage(content: bytes) -> Any:
     try:
         return torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:  # as above
-        raise _refusal('a pickled tensor', error) from error
+        raise refusal('a pickled tensor', error) from error
 
 
 class DataUnpickler(pickle.Unpickler):
