@@ -1,23 +1,21 @@
 """Class centroids of one layer's features, streamed through an epoch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from .assignment import assign_by_products, class_bias
+from .constants import KeepsConstants
 from .gradient import inverse
 from .inputs import check_batch, check_rows
 from .precision import full_precision
 from .projection import orthogonal_projection, principal_projection
 from .ranks import sum_over_ranks
 from .targets import BatchTargets
-
-Fold = TypeVar('Fold')
 
 
 class Frame(NamedTuple):
@@ -28,7 +26,7 @@ class Frame(NamedTuple):
     present: Tensor  # (C,) bool, classes that have a centroid
 
 
-class ClassCentroids(nn.Module):
+class ClassCentroids(KeepsConstants):
     """Class means of the features of the last epoch, the soft assignment to them, and the sums of this epoch.
 
     Features are P tokens of D channels, projected to d channels (:meth:`project`). A training step calls
@@ -71,7 +69,6 @@ class ClassCentroids(nn.Module):
         self.register_buffer('counts', torch.zeros(num_classes))
         self.register_buffer('epoch_features', torch.zeros_like(self.centroids))
         self.register_buffer('epoch_counts', torch.zeros_like(self.counts))
-        self._folds: dict[str, tuple[tuple, Any]] = {}
 
     @property
     def started(self) -> bool:
@@ -108,7 +105,7 @@ class ClassCentroids(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Forget all samples."""
-        self._folds.clear()
+        self._forget()
         self.centroids.zero_()
         self.counts.zero_()
         self.restart_epoch()
@@ -142,7 +139,7 @@ class ClassCentroids(nn.Module):
         return features.flatten(1) - origin, self.centroids.flatten(1) - origin
 
     def _frame(self) -> Frame:
-        return self._folded('frame', self._new_frame, self.centroids, self.counts)
+        return self.kept('frame', self._new_frame, ('centroids', 'counts'))
 
     def _new_frame(self) -> Frame:
         anchors, present = self.centroids.flatten(1), self.counts > 0
@@ -152,23 +149,6 @@ class ClassCentroids(nn.Module):
         norms = (anchors - origin).norm(dim=1)
         squared_norms = (norms > 0).to(norms) if self.normalize else norms.square()
         return Frame(origin, inverse(norms), class_bias(squared_norms, self.beta, present), present)
-
-    def _folded(self, key: str, fold: Callable[[], Fold], *buffers: Tensor) -> Fold:
-        """What ``fold`` makes of buffers, kept until one of them changes."""
-        # Tensors made in inference mode count no versions; what replaces or changes them clears the folds.
-        stamp = tuple((id(x), 0 if x.is_inference() else x._version) for x in buffers)
-        if key not in self._folds or self._folds[key][0] != stamp:
-            # Made as ordinary tensors, since training goes on with what evaluation has folded.
-            with torch.inference_mode(False), torch.no_grad():
-                self._folds[key] = stamp, fold()
-        return self._folds[key][1]
-
-    def _apply(self, *args, **kwargs) -> 'ClassCentroids':
-        self._folds.clear()
-        return super()._apply(*args, **kwargs)
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, '_folds': {}}
 
     def update(self, features: Tensor, targets: Tensor | BatchTargets) -> None:
         """Add a batch to the sums of this epoch: projected features (n, P, d), and targets. Errors name the layer."""
@@ -198,7 +178,7 @@ class ClassCentroids(nn.Module):
         self.restart_epoch()
 
     def _finish(self) -> None:
-        self._folds.clear()
+        self._forget()
         occurs = self.epoch_counts > 0
         means = self.epoch_features / torch.where(occurs, self.epoch_counts, 1)[:, None, None]
         self.centroids.copy_(torch.where(occurs[:, None, None], means, self.centroids))
@@ -225,7 +205,6 @@ class ClassCentroids(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                               error_msgs) -> None:
         """All or nothing: statistics of another layer are reported as an error and none of them is loaded."""
-        self._folds.clear()
         message = self.mismatch(state_dict, prefix)
         if message:
             error_msgs.append(message)

@@ -17,7 +17,6 @@ phi one-hot: for those ask for the exact form.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .bottleneck import log_probability
@@ -45,7 +44,8 @@ class PosteriorFrame(NamedTuple):
         products = features @ self.basis
         if self.normalize:
             # An infinite norm in place of zero makes zeros of all that is divided by it.
-            norms = F.threshold(features.norm(dim=1, keepdim=True), 0.0, torch.inf)
+            norms = features.norm(dim=1, keepdim=True)
+            norms = torch.where(norms > 0, norms, torch.inf)
             products = products / norms
         if self.coordinates is None:
             logits = torch.add(self.bias, products, alpha=2 * self.beta)
@@ -85,9 +85,12 @@ def leading_subspace(matrix: Tensor, rank: int, iterations: int = 8) -> Tensor:
     By subspace iteration (Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011): a
     whole decomposition would take a second for every layer with 1000 classes. Exact for a matrix of that rank.
     """
-    generator = torch.Generator('cpu').manual_seed(0)
-    start = torch.randn(matrix.shape[1], rank, generator=generator, dtype=matrix.dtype).to(matrix.device)
-    basis = torch.linalg.qr(matrix @ start).Q
+    basis = torch.linalg.qr(matrix @ _random(matrix.shape[1], rank, matrix.dtype).to(matrix.device)).Q
     for _ in range(iterations):
         basis = torch.linalg.qr(matrix @ (matrix.T @ basis)).Q
     return basis
+
+
+@torch.compiler.assume_constant_result
+def _random(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator('cpu').manual_seed(0), dtype=dtype)

@@ -91,8 +91,7 @@ class ClassStatistics(ClassCentroids):
 
     def frame(self) -> PosteriorFrame:
         """What :meth:`posterior_direction` needs, folded anew when the statistics have changed."""
-        return self._folded('posterior', self._posterior_frame,
-                            self.centroids, self.counts, self.label_q, self.assigned)
+        return self.kept('posterior', self._posterior_frame, ('centroids', 'counts', 'label_q', 'assigned'))
 
     def _posterior_frame(self) -> PosteriorFrame:
         origin, scale, bias, present = self._frame()

@@ -12,9 +12,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from .grids import Grid, check_ratios, separate_schedule, tile_axis, window_schedule
+from mmltm.ib.constants import KeepsConstants
+
+from .grids import Grid, as_grid, check_ratios, separate_schedule, tile_axis, window_schedule
+from .windowed import WindowedMerge
 
 
 class MergeOperator(Protocol):
@@ -112,7 +116,7 @@ class Merger(nn.Module):
         raise NotImplementedError
 
 
-class GridMerger(Merger):
+class GridMerger(KeepsConstants, Merger):
     """Merges the tokens of one block, a map, into a smaller map, window by window or as a whole.
 
     Args:
@@ -141,6 +145,23 @@ class GridMerger(Merger):
             return self.source, self.target
         return grid, tuple(max(1, math.floor(side * after / before + 0.5))
                            for side, before, after in zip(grid, self.source, self.target))
+
+    def windowed(self, x: Tensor, matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> WindowedMerge:
+        """The merging of maps like ``x`` by matrices, G and U, (N, P) each, for a tile before and after merging."""
+        grid = as_grid(x.shape[-2:])
+        return WindowedMerge(grid, *self.windows(grid), matrices)
+
+    def constant_operator(self, x: Tensor, matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]],
+                          of: tuple[str, ...] = (), after: Any = None) -> WindowedMerge:
+        """As :meth:`windowed`, by matrices that are constants: see :meth:`~mmltm.ib.constants.KeepsConstants.kept`."""
+
+        def kept(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
+            return self.kept((source, target, x.device), lambda: matrices(source, target), of, after)
+
+        grid = as_grid(x.shape[-2:])
+        if any(isinstance(side, torch.SymInt) for side in grid):
+            return self.windowed(x, kept)
+        return self.kept((*grid, x.device), lambda: self.windowed(x, kept).collapse(), of, after)
 
     def operator(self, x: Tensor) -> MergeOperator:
         """The merging of maps like ``x``, (B, ..., C, H, W)."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .base import Merger
-from .grids import Grid
+from .grids import Grid, as_grid
 from .sequences import History, SequenceMerger
 from .windowed import map_windows
 
@@ -23,7 +23,7 @@ class Detour(Merger):
         self.merger = merger
 
     def forward(self, x: Tensor, carry: None = None) -> tuple['SequenceDetour | None', None]:
-        return SequenceDetour(self.merger, tuple(x.shape[-2:])) if self.active else None, None
+        return SequenceDetour(self.merger, as_grid(x.shape[-2:])) if self.active else None, None
 
 
 class SequenceDetour:

@@ -23,6 +23,11 @@ ROUNDINGS = ('area', 'nearest', 'product', 'ceil')
 TOLERANCE = 0.05
 
 
+def as_grid(sides: Sequence[Any]) -> Grid:
+    """Height and width as numbers, where ``torch.jit.trace`` gives them as tensors; symbols stay symbols."""
+    return tuple(int(side) if isinstance(side, Tensor) else side for side in sides)
+
+
 def check_ratios(ratio: float | Sequence[float], depth: int) -> list[float]:
     """One kept share a block, from one number for all or a list of ``depth`` numbers; else a ValueError."""
     ratios: list[Any] = list(ratio) if isinstance(ratio, (list, tuple)) else [ratio] * depth
@@ -169,7 +174,7 @@ def tile_axis(length: int, source: int, target: int) -> list[AxisTile]:
     than those without. A remainder too short for that joins the window before it; such a window, and an axis shorter
     than a window, become the nearest number of cells.
     """
-    count, rest = divmod(length, source)
+    count, rest = length // source, length % source
     if not rest:
         return [AxisTile(0, source, count, target)]
     if count and rest * target >= source:
@@ -208,18 +213,18 @@ def resample_mask(mask: Tensor, source: Grid, target: Grid, new_source: Grid, ne
         return mask
     (n, p), (new_n, new_p) = (math.prod(source), math.prod(target)), (math.prod(new_source), math.prod(new_target))
     batch = mask.shape[:-2]
-    out = mask.reshape(-1, n, p).mT.reshape(-1, p, *source)
+    out = mask.reshape(-1, n, p).transpose(-2, -1).reshape(-1, p, *source)
     out = F.interpolate(out, size=new_source, mode='bilinear', align_corners=False)
-    out = out.reshape(-1, p, new_n).mT.reshape(-1, new_n, *target)
+    out = out.reshape(-1, p, new_n).transpose(-2, -1).reshape(-1, new_n, *target)
     out = F.interpolate(out, size=new_target, mode='bilinear', align_corners=False)
     return out.reshape(*batch, new_n, new_p)
 
 
 def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
     """View tokens of a grid, (..., h w, C), as a map, (..., C, h, w)."""
-    return tokens.unflatten(-2, grid).movedim(-1, -3)
+    return tokens.transpose(-2, -1).unflatten(-1, grid)
 
 
 def map_to_tokens(x: Tensor) -> Tensor:
     """A map, (..., C, h, w), as tokens, (..., h w, C); a view if its channels come last in memory."""
-    return x.movedim(-3, -1).flatten(-3, -2)
+    return x.flatten(-2).transpose(-2, -1)

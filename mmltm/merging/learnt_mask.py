@@ -6,18 +6,18 @@ the edges of a map; the start itself is known exactly at every size.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from mmltm.ib.constants import exporting
 from mmltm.ib.precision import at_least_float32, autocast_off
 
 from .base import GridMerger
 from .grids import Grid, resample_mask
 from .masks import gumbel_sigmoid, keep_largest, least_squares_inverse, normalize_mask
-from .priors import PRIORS
+from .priors import PRIORS, prior_matrix
 from .windowed import WindowedMerge
 
 
@@ -43,12 +43,10 @@ class LearntMask(GridMerger):
             raise ValueError(f'prior must be one of {tuple(PRIORS)}, got {prior!r}')
         if temperature <= 0:
             raise ValueError(f'temperature must be positive, got {temperature}')
-        self.temperature, self._prior = temperature, PRIORS[prior]
-        self.logits = nn.Parameter(self._prior.logits(self.source, self.target, self.base))
+        self.temperature, self.prior = temperature, prior
+        self.logits = nn.Parameter(PRIORS[prior].logits(self.source, self.target, self.base))
         self.register_buffer('merging', torch.ones((), dtype=torch.bool))
         self._active = True
-        self._cache: dict = {}
-        self._cache_stamp: tuple = ()
 
     @property
     def active(self) -> bool:
@@ -62,24 +60,9 @@ class LearntMask(GridMerger):
 
     def operator(self, x: Tensor) -> WindowedMerge:
         if self.is_constant:
-            return self._constant_operator(x, None, self.stamp)
+            return self.constant_operator(x, self.matrices, ('logits', ))
         with autocast_off(x):
             return self.windowed(x, self.matrices)
-
-    def _constant_operator(self, x: Tensor, steps: Tensor | None, stamp: tuple | None) -> WindowedMerge:
-        """The merging of maps like ``x`` by a mask that is kept until ``stamp`` changes."""
-
-        def matrices(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
-            return self._cached(('matrices', source, target), lambda: self.matrices(source, target, steps))
-
-        def make() -> WindowedMerge:
-            with autocast_off(x):
-                return self.windowed(x, matrices).collapse()
-
-        return self._cached(('operator', *x.shape[-2:]), make, stamp)
-
-    def windowed(self, x: Tensor, matrices: Callable[[Grid, Grid], tuple[Tensor, Tensor]]) -> WindowedMerge:
-        return WindowedMerge(x.shape[-2:], *self.windows(x.shape[-2:]), matrices)
 
     def matrices(self, source: Grid, target: Grid, steps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """G and U of a tile, each (N, P), float32; ``steps``, (N, P), add to the base window's pre-softmax mask."""
@@ -95,68 +78,39 @@ class LearntMask(GridMerger):
 
     def support(self, source: Grid, target: Grid, sample: bool = False) -> Tensor:
         """The binary mask of a tile, (N, P): sampled, with a gradient, or by the sign of the logits."""
-        logits = self.learnt(source, target) + self.constant(self._prior.logits, source, target)
+        logits = self.learnt(source, target) + self.constant('logits', source, target)
         support = gumbel_sigmoid(logits, self.temperature) if sample else (logits > 0).to(logits)
         return keep_largest(support, logits)
 
     def scores(self, source: Grid, target: Grid) -> Tensor:
         """The pre-softmax mask of a tile before any step, (N, P)."""
-        return self.constant(self._prior.scores, source, target)
+        return self.constant('scores', source, target)
 
     def learnt(self, source: Grid, target: Grid) -> Tensor:
         """What the logits have learnt, on a tile, (N, P)."""
-        learnt = at_least_float32(self.logits) - self.constant(self._prior.logits, self.source, self.target)
+        learnt = at_least_float32(self.logits) - self.constant('logits', self.source, self.target)
         return self.resampled(learnt, source, target)
 
     def resampled(self, mask: Tensor, source: Grid, target: Grid) -> Tensor:
         """An (..., N, P) matrix of the base window on the grids of a tile."""
         return resample_mask(mask, self.source, self.target, source, target)
 
-    def constant(self, function: Callable, source: Grid, target: Grid) -> Tensor:
-        """A function of the prior for a tile, on the device of the logits and in their precision, computed once."""
+    def constant(self, kind: Literal['logits', 'scores'], source: Grid, target: Grid) -> Tensor:
+        """Logits or scores of the prior for a tile, on the device of the logits and in their precision."""
         # What is left beside whole windows has a history of its own, which no merge but its own knows.
         base = self.base if (source, target) == (self.source, self.target) else source
-        return self._cached(
-            (function, source, target), lambda: function(source, target, base).to(at_least_float32(self.logits)))
+        return self.kept((kind, source, target), lambda: prior_matrix(self.prior, kind, source, target, base).to(
+            at_least_float32(self.logits)))
 
     @property
     def is_constant(self) -> bool:
         """Whether the mask depends on nothing but parameters and buffers, in evaluation as a rule."""
-        return not (self.training or torch.is_grad_enabled() and self.logits.requires_grad)
-
-    @property
-    def stamp(self) -> tuple:
-        """What the constant mask was made from: it is made anew after any change."""
-        return (self.logits._version, )
-
-    def _cached(self, key: Any, compute: Callable, stamp: tuple | None = None) -> Any:
-        if stamp is not None and stamp != self._cache_stamp:
-            self._cache.clear()
-            self._cache_stamp = stamp
-        if key not in self._cache:
-            self._cache[key] = compute()
-        return self._cache[key]
-
-    def _forget(self) -> None:
-        self._cache.clear()
-        self._cache_stamp = ()
-
-    # A mask computed before any of these is stale after it.
-    def train(self, mode: bool = True) -> 'LearntMask':
-        self._forget()
-        return super().train(mode)
-
-    def _apply(self, *args, **kwargs) -> 'LearntMask':
-        self._forget()
-        return super()._apply(*args, **kwargs)
+        return not self.training and (
+            exporting() or not (torch.is_grad_enabled() and self.logits.requires_grad))
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        self._forget()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._active = bool(self.merging)
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, '_cache': {}, '_cache_stamp': ()}
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, ratio={math.prod(self.target) / math.prod(self.source):.3f}'

@@ -11,7 +11,7 @@ Departures from the paper, see docs/departures.md for all of them:
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,16 +118,15 @@ class LTM(LearntMask):
     @property
     def _known(self) -> ClassStatistics:
         """The statistics, where they are known to be kept."""
-        assert self.stats is not None
-        return self.stats
+        return cast(ClassStatistics, self.stats)  # torch.jit asks for every property of a module
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> tuple[WindowedMerge | None, Carry | None]:
         """See :class:`GridMerger`. For the statistics, channels of maps that merge alike are one token's, D in all."""
         if self.is_constant:
-            stamp = (self.logits._version, None if self.stats is None else self.step._version, id(carry))
-            # The carry is held, too, which keeps its identity from being reused.
-            _, own, steps = self._cached('carry', lambda: (carry, *self._static_carry(x, carry)), stamp)
-            return (self._constant_operator(x, steps, None) if self.active else None), own
+            of = ('logits', ) if self.stats is None else ('logits', 'step')
+            own, steps = self.kept('carry', lambda: self._static_carry(x, carry), of, carry)
+            return (self.constant_operator(x, lambda source, target: self.matrices(source, target, steps), of, carry)
+                    if self.active else None), own
         with autocast_off(x):
             if self.mode == 'static' or self.stats is None:
                 own, steps = self._static_carry(x, carry)
@@ -156,7 +155,7 @@ class LTM(LearntMask):
             step = at_least_float32(self.step)
             if learning:
                 operator = self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2)
-                masks = [region.merge.mT for region in operator.regions]
+                masks = [region.merge.transpose(-2, -1) for region in operator.regions]
                 tiles = self._tiles(x, operator)
                 gradient = self._observe(tiles, self._merged(tiles, operator, masks), operator)
                 # Tokens that are not finite are reported after the batch; until then they must not break the mask.
@@ -168,8 +167,8 @@ class LTM(LearntMask):
                 self.step.lerp_(step, self.momentum)
                 if self.reporting:
                     self._add_to_report([
-                        self.mask(*kind_of(region)[:2], step if steps is None else steps + step).mT - before
-                        for region, before in zip(operator.regions, masks)])
+                        self.mask(*kind_of(region)[:2], step if steps is None else steps + step).transpose(-2, -1)
+                        - before for region, before in zip(operator.regions, masks)])
             steps = step if steps is None else steps + step
         if learning and not self.active:
             pending += (self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2), )
@@ -192,7 +191,7 @@ class LTM(LearntMask):
         if carry is not None and isinstance(carry.steps, WindowSteps):
             carried = carry.steps.resampled(kinds)
         # The gradient is taken at the mask of evaluation, before this block's own step.
-        masks = [region.merge.mT for region in operator.regions] if carried is None else [
+        masks = [region.merge.transpose(-2, -1) for region in operator.regions] if carried is None else [
             (score + steps).softmax(-1) for score, steps in zip(scores, carried)]
         with torch.no_grad():
             tiles = self._tiles(x, operator)
@@ -200,7 +199,7 @@ class LTM(LearntMask):
             if learning:
                 self._observe(tiles, merged, operator)
             direction = 2 * self._known.beta * self._known.posterior_direction(merged)
-            directions = split_windows(direction, operator, len(x), self.target)
+            directions = split_windows(direction, operator, x.shape[0], self.target)
         weight = None if self.step_weight is None else at_least_float32(self.step_weight)
         steps = window_steps(tiles, directions, self.step_gain, weight, self.step_norm)
         if carried is not None:
@@ -212,10 +211,10 @@ class LTM(LearntMask):
             moved = []
             for (source, target, _), total in zip(kinds, steps):
                 support, score = self.support(source, target, sample=True), self.scores(source, target)
-                moved.append((normalize_mask(support, score + total.mT),
+                moved.append((normalize_mask(support, score + total.transpose(-2, -1)),
                               least_squares_inverse(normalize_mask(support, score))))
         else:
-            moved = [((score + total).softmax(-1).mT, region.unmerge)
+            moved = [((score + total).softmax(-1).transpose(-2, -1), region.unmerge)
                      for score, total, region in zip(scores, steps, operator.regions)]
         operator = operator.with_matrices(moved)
         if learning and not self.active:
@@ -231,18 +230,19 @@ class LTM(LearntMask):
         def make() -> tuple[Tensor, Tensor, Tensor]:
             support, scores = self.support(source, target), self.scores(source, target)
             mask = normalize_mask(support, scores)
-            return mask, least_squares_inverse(mask), scores.masked_fill(support <= 0, -math.inf).mT.contiguous()
+            scores = scores.masked_fill(support <= 0, -math.inf)
+            return mask, least_squares_inverse(mask), scores.transpose(-2, -1).contiguous()
 
-        return self._cached(('tile', source, target), make, self.stamp) if super().is_constant else make()
+        return self.kept(('tile', source, target), make, ('logits', )) if super().is_constant else make()
 
     def _tiles(self, x: Tensor, operator: WindowedMerge) -> list[Tensor]:
         """Tokens of all windows in the space of the statistics, (B, T, N, d) for each kind of tile."""
         x = x.detach()
         if self.fitting:
-            self._known.fit_projection(x.flatten(1, -3).movedim(1, -1).float())
+            self._known.fit_projection(x.flatten(1, -3).permute(0, 2, 3, 1).float())
             self.fitting = False
         if self._known.projection is None:
-            return operator.cut(x.flatten(1, -3).movedim(1, -1).to(self._known.centroids.dtype))
+            return operator.cut(x.flatten(1, -3).permute(0, 2, 3, 1).to(self._known.centroids.dtype))
         return operator.cut(project_map(x, self._known.projection))
 
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:

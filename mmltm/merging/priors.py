@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,3 +44,9 @@ def area_weights(source: Grid, target: Grid, base: Grid) -> Tensor:
 
 #: Local averaging; groups of neighbours, each token in one; the binary mask alone, as the paper's first block has it.
 PRIORS = {'area': Prior(area_weights), 'partition': Prior(local_partition), 'uniform': Prior(area_weights, flat=True)}
+
+
+@torch.compiler.assume_constant_result
+def prior_matrix(name: str, kind: Literal['logits', 'scores'], source: Grid, target: Grid, base: Grid) -> Tensor:
+    """Logits or scores of a prior, see :class:`Prior`; a constant to compilers, which could not trace its making."""
+    return getattr(PRIORS[name], kind)(source, target, base)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import GridMerger, Host, Plan
-from .grids import Grid, map_to_tokens, tokens_to_map
+from .grids import Grid, as_grid, map_to_tokens, tokens_to_map
 
 #: Cells of a window, by p.
 WINDOWS = {2: (1, 2), 4: (2, 2)}
@@ -33,11 +33,11 @@ class SoftMerge:
 
     def __init__(self, scores: Tensor, window: Grid) -> None:
         self.scores, self.window = scores, window
-        self.grid: Grid = tuple(scores.shape[-2:])
+        self.grid: Grid = as_grid(scores.shape[-2:])
         self.merged_grid: Grid = tuple(-(-side // cells) for side, cells in zip(self.grid, window))
 
     def _scores_for(self, maps: Tensor) -> Tensor:
-        return self.scores.repeat_interleave(len(maps) // len(self.scores), 0).to(maps.dtype)
+        return self.scores.repeat_interleave(maps.shape[0] // self.scores.shape[0], 0).to(maps.dtype)
 
     def merge(self, x: Tensor) -> Tensor:
         """Means of the weighted tokens of every window: (B, ..., C, H, W) to (B, ..., C, H', W')."""
@@ -105,7 +105,7 @@ class SoftMerging(GridMerger):
         tokens = map_to_tokens(x)
         queries, keys = (self._windows(layer(tokens), x.shape[-2:]) for layer in (self.query, self.key))
         inside = self._windows(x.new_ones(1, x[0, 0].numel(), 1), x.shape[-2:])[..., 0]
-        logits = queries @ keys.mT / math.sqrt(queries.shape[-1])
+        logits = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])
         weights = logits.masked_fill(inside[..., None, :] == 0, float('-inf')).softmax(-1)
         scores = (weights * inside[..., None]).sum(-2) / inside.sum(-1, keepdim=True)
         scores = scores.unflatten(3, self.source).transpose(2, 3).flatten(3, 4).flatten(1, 2)

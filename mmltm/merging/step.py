@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .grids import Grid, map_to_tokens, resample_mask
+from .grids import Grid, as_grid, map_to_tokens, resample_mask, tokens_to_map
 from .windowed import Region, WindowedMerge
 
 STEP_NORMS = ('rms', 'none')
@@ -73,11 +73,11 @@ def window_steps(tiles: Sequence[Tensor], directions: Sequence[Tensor], gain: Te
     steps = []
     for tokens, direction in zip(tiles, directions):
         if weight is not None:
-            direction = direction + (direction.unflatten(-1, (-1, len(weight))) @ weight.mT).flatten(-2)
+            direction = direction + (direction.unflatten(-1, (-1, len(weight))) @ weight.transpose(-2, -1)).flatten(-2)
         if norm == 'none':
-            steps.append((gain * direction) @ tokens.mT)
+            steps.append((gain * direction) @ tokens.transpose(-2, -1))
             continue
-        step = direction @ (tokens - tokens.mean(-2, keepdim=True)).mT
+        step = direction @ (tokens - tokens.mean(-2, keepdim=True)).transpose(-2, -1)
         rms = torch.linalg.vector_norm(step.detach(), dim=(-2, -1), keepdim=True) / math.prod(step.shape[-2:])**0.5
         steps.append(step * (gain / rms.clamp_min(NOISE)))
     return steps
@@ -88,13 +88,13 @@ def project_map(x: Tensor, matrix: Tensor) -> Tensor:
 
     The map is (B, D, H, W), or (B, A, C, H, W), D = A C, whose tokens have the channels of all A groups.
     """
-    size, x = x.shape[-2:], x.to(matrix.dtype)
+    size, x = as_grid(x.shape[-2:]), x.to(matrix.dtype)
     if x.dim() == 5:
         tokens = (map_to_tokens(x) @ matrix.view(*x.shape[1:3], -1)).sum(1)
     elif x.stride(-3) == 1:
         tokens = map_to_tokens(x) @ matrix
     else:
-        tokens = (matrix.mT @ x.flatten(2)).mT
+        tokens = (matrix.transpose(-2, -1) @ x.flatten(2)).transpose(-2, -1)
     return tokens.unflatten(1, size)
 
 
@@ -102,8 +102,8 @@ def resize_tokens(tokens: Tensor, grid: Grid, size: Grid) -> Tensor:
     """Tokens of one grid, (B, T, h w, d), resampled bilinearly to another one, (B, T, h' w', d)."""
     if grid == size:
         return tokens
-    maps = F.interpolate(tokens.flatten(0, 1).mT.unflatten(-1, grid), size=size, mode='bilinear', align_corners=False)
-    return maps.flatten(-2).mT.unflatten(0, tokens.shape[:2])
+    maps = F.interpolate(tokens_to_map(tokens.flatten(0, 1), grid), size=size, mode='bilinear', align_corners=False)
+    return map_to_tokens(maps).unflatten(0, tokens.shape[:2])
 
 
 def join_windows(tiles: Sequence[Tensor], grids: Sequence[Grid], size: Grid) -> Tensor:

@@ -4,7 +4,6 @@ Notation of the paper, section 3: tokens Z (N, D), mask G (N, P) whose columns s
 of tokens is a map whose channels come last in memory (:func:`~mmltm.merging.grids.tokens_to_map`).
 """
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .grids import AxisTile, Grid, map_to_tokens, tile_axis, tokens_to_map
+from .grids import AxisTile, Grid, as_grid, map_to_tokens, tile_axis, tokens_to_map
 
 #: Most cells that a row of windows may be merged into for :meth:`WindowedMerge.collapse` to make one matrix of it: what
 #: such a matrix multiplies too much then takes less time than cutting the row into windows.
@@ -45,10 +44,10 @@ def _channels_last(x: Tensor) -> bool:
 
 def _to_tiles(x: Tensor, rows: int, cols: int) -> Tensor:
     """T = rows * cols tiles of a map, (B C T, h w), or (B T, h w, C) if its channels come last in memory."""
-    b, c, height, width = x.shape
+    (b, c), (height, width) = x.shape[:2], as_grid(x.shape[-2:])
     h, w = height // rows, width // cols
     if _channels_last(x):
-        x = x.movedim(1, -1).reshape(b, rows, h, cols, w, c).transpose(2, 3)
+        x = x.permute(0, 2, 3, 1).reshape(b, rows, h, cols, w, c).transpose(2, 3)
         return x.reshape(-1, h * w, c)
     return x.reshape(b, c, rows, h, cols, w).transpose(3, 4).reshape(-1, h * w)
 
@@ -58,7 +57,7 @@ def _from_tiles(tiles: Tensor, like: Tensor, rows: int, cols: int, tile: Grid) -
     (b, c), (h, w) = like.shape[:2], tile
     if _channels_last(like):
         x = tiles.reshape(b, rows, cols, h, w, c).transpose(2, 3).reshape(b, rows * h, cols * w, c)
-        return x.movedim(-1, 1)
+        return x.permute(0, 3, 1, 2)
     return tiles.reshape(b, c, rows, cols, h, w).transpose(3, 4).reshape(b, c, rows * h, cols * w)
 
 
@@ -69,10 +68,10 @@ def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
     """
     matrix = matrix.to(tiles.dtype)
     if matrix.dim() == 2:
-        return matrix.mT @ tiles if channels_last else tiles @ matrix
+        return matrix.transpose(-2, -1) @ tiles if channels_last else tiles @ matrix
     batch, count = matrix.shape[:2]
     if channels_last:
-        return matrix.mT[:, None] @ tiles.unflatten(0, (batch, -1, count))
+        return matrix.transpose(-2, -1)[:, None] @ tiles.unflatten(0, (batch, -1, count))
     tiles = tiles.unflatten(0, (batch, -1, count)).transpose(1, 2)
     return (tiles @ matrix).transpose(1, 2)
 
@@ -100,7 +99,7 @@ class WindowedMerge:
         rows = tile_axis(grid[0], source[0], target[0])
         cols = tile_axis(grid[1], source[1], target[1])
         self.regions = [Region(r, c, *matrices((r.size, c.size), (r.merged, c.merged))) for r in rows for c in cols]
-        self._width = len(cols)
+        self._windows, self._width = (source, target), len(cols)
         self.grid: Grid = tuple(grid)
         self.merged_grid: Grid = tuple(sum(tile.repeat * tile.merged for tile in axis) for axis in (rows, cols))
         self.bands: list[Band] = []
@@ -112,17 +111,14 @@ class WindowedMerge:
 
     def cut(self, tokens: Tensor) -> list[Tensor]:
         """The windows of every region, in the order of :attr:`regions`: (B, H, W, d) to (B, T, h w, d) each."""
-        x = tokens.contiguous().movedim(-1, 1)
-        return [_to_tiles(_cut(x, rows, cols), rows.repeat, cols.repeat).unflatten(0, (len(x), -1))
+        x = tokens.contiguous().permute(0, 3, 1, 2)
+        return [_to_tiles(_cut(x, rows, cols), rows.repeat, cols.repeat).unflatten(0, (x.shape[0], -1))
                 for rows, cols, *_ in self.regions]
 
     def with_matrices(self, matrices: Sequence[tuple[Tensor, Tensor]]) -> 'WindowedMerge':
         """The same merging with other matrices, G and U of every region, each of either shape of :class:`Region`."""
-        other = copy.copy(self)
-        other.regions = [region._replace(merge=merge, unmerge=unmerge)
-                         for region, (merge, unmerge) in zip(self.regions, matrices)]
-        other.bands = []
-        return other
+        pairs = iter(matrices)
+        return WindowedMerge(self.grid, *self._windows, lambda *_: next(pairs))
 
     def collapse(self, limit: int = BAND_LIMIT) -> 'WindowedMerge':
         """Make one matrix of every row of windows, if these are of several kinds and merge into few cells.
@@ -145,8 +141,8 @@ class WindowedMerge:
         identity = torch.eye(n, dtype=mask.dtype, device=mask.device)
         one = [region._replace(rows=rows._replace(start=0, repeat=1)) for region in line]
         merge = _merge_line(identity.view(n, 1, rows.size, self.grid[1]), one).flatten(1)
-        unmerge = _unmerge_line(identity[:p, :p].reshape(p, 1, rows.merged, self.merged_grid[1]), one).flatten(1).mT
-        return Band(rows.repeat, merge, unmerge.contiguous())
+        unmerge = _unmerge_line(identity[:p, :p].reshape(p, 1, rows.merged, self.merged_grid[1]), one).flatten(1)
+        return Band(rows.repeat, merge, unmerge.transpose(0, 1).contiguous())
 
     def merge(self, x: Tensor) -> Tensor:
         """G^T x: (B, ..., C, H, W) to (B, ..., C, H', W')."""
@@ -154,12 +150,12 @@ class WindowedMerge:
             rows = _cut_rows(x, [(band.repeat, len(band.merge)) for band in self.bands])
             merged = [part @ band.merge.to(x.dtype) for part, band in zip(rows, self.bands)]
             return _join_rows(merged, (*x.shape[:-2], *self.merged_grid))
-        maps = x.flatten(0, -4)
+        maps = x.reshape(-1, *x.shape[-3:])
         return _cat([_merge_line(maps, line) for line in self._lines], 2).unflatten(0, x.shape[:-3])
 
     def unmerge(self, y: Tensor) -> Tensor:
         """U y: (B, ..., C, H', W') to (B, ..., C, H, W)."""
-        maps, lines, top = y.flatten(0, -4), [], 0
+        maps, lines, top = y.reshape(-1, *y.shape[-3:]), [], 0
         for line in self._lines:
             height = line[0].rows.repeat * line[0].rows.merged
             lines.append(_unmerge_line(maps[:, :, top:top + height], line))
@@ -173,7 +169,7 @@ class WindowedMerge:
             return full + self.unmerge(added)
         rows = _cut_rows(full, [(band.repeat, len(band.merge)) for band in self.bands])
         added_rows = _cut_rows(added, [(band.repeat, band.merge.shape[1]) for band in self.bands])
-        restored = [torch.addmm(part, added_part, band.unmerge.mT.to(part.dtype))
+        restored = [torch.addmm(part, added_part, band.unmerge.transpose(-2, -1).to(part.dtype))
                     for part, added_part, band in zip(rows, added_rows, self.bands)]
         return _join_rows(restored, full.shape)
 
@@ -184,7 +180,8 @@ class WindowedMerge:
         """
 
         def through(tiles: Tensor, region: Region) -> Tensor:
-            return _multiply(function(_multiply(tiles, region.merge, True)).flatten(0, -3), region.unmerge.mT, True)
+            merged = function(_multiply(tiles, region.merge, True)).flatten(0, -3)
+            return _multiply(merged, region.unmerge.transpose(-2, -1), True)
 
         return _map_tiles(tokens, self.grid, self._lines, through)
 
@@ -232,7 +229,7 @@ def _unmerge_line(y: Tensor, line: Sequence[Region]) -> Tensor:
     for rows, cols, _, unmerge in line:
         width = cols.repeat * cols.merged
         parts.append(_apply_to_tiles(
-            y[..., left:left + width], rows.repeat, cols.repeat, (rows.size, cols.size), unmerge.mT))
+            y[..., left:left + width], rows.repeat, cols.repeat, (rows.size, cols.size), unmerge.transpose(-2, -1)))
         left += width
     return _cat(parts, 3)
 

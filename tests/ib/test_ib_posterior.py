@@ -71,7 +71,7 @@ def test_reduction_comes_near_with_many_classes():
     medians = []
     for made.rank_limit in (8, 16, 32):
         made.class_limit = 128
-        made._folds.clear()
+        made._forget()
         medians.append(F.cosine_similarity(made.posterior_direction(features[:200]).flatten(1), exact).median())
     assert medians == sorted(medians) and medians[0] < 0.98
     assert medians[-1] > 0.99

@@ -93,7 +93,7 @@ def test_no_stale_mask(change):
             ltm.logits.data.fill_(1)
         else:
             ltm = pickle.loads(pickle.dumps(copy.deepcopy(ltm)))
-            assert not ltm._cache
+            assert not ltm._constants
             ltm.logits.fill_(1)
         after = ltm(x)[0].merge(x)
         expected = other.eval()(x)[0].merge(x)

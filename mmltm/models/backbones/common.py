@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torch.utils.checkpoint as cp
+from mmcv.cnn.bricks import DropPath
 from torch import Tensor
 
 from mmltm.merging.base import MergeOperator
@@ -54,6 +55,9 @@ class MergingBackbone(StartsPretrained):
     def train(self, mode: bool = True) -> 'MergingBackbone':
         super().train(mode)
         self._freeze_stages()
+        for module in self.modules():
+            if isinstance(module, DropPath):  # mmpretrain gives it a number of numpy's, which breaks compiled graphs
+                module.drop_prob = float(module.drop_prob)
         return self
 
 
@@ -156,12 +160,12 @@ def attend_weighted(layer: Any, x: Tensor, weights: Tensor | None, explicit: boo
     if weights is not None and weights.requires_grad:
         # The logarithm has no gradient at 0. What a masked token would count if it took part has no bound, nor has
         # the gradient of its weight, which says just that: here it counts no more than the strongest that does.
-        support, logits = weights[:, None, :, None].to(queries), keys @ queries.mT * scale
+        support, logits = weights[:, None, :, None].to(queries), keys @ queries.transpose(-2, -1) * scale
         strongest = logits.detach().masked_fill(support <= 0, -math.inf).amax(-2, keepdim=True)
         logits = torch.where(support > 0, logits, torch.minimum(logits, strongest))
-        scores = normalize_mask(support, logits).mT
+        scores = normalize_mask(support, logits).transpose(-2, -1)
     elif explicit:
-        logits = queries @ keys.mT * scale
+        logits = queries @ keys.transpose(-2, -1) * scale
         scores = (logits if bias is None else logits + bias).softmax(-1)
     if scores is None:
         update = attn.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=drop)

@@ -88,14 +88,14 @@ class MultiScaleLinearAttention(BaseModule):
         x = depthwise(qkv)
         groups = pointwise.groups
         weight = pointwise.weight.reshape(groups, -1, pointwise.weight.shape[1])
-        return (weight @ x.reshape(len(x), groups, weight.shape[2], -1)).reshape(qkv.shape)
+        return (weight @ x.reshape(x.shape[0], groups, weight.shape[2], -1)).reshape(qkv.shape)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Linear attention, (B, heads, head_dim, N) each: the N x N matrix is never formed."""
         with autocast_off(q):
             q, k, v = q.relu().float(), k.relu().float(), v.float()
-            total = (v @ k.mT) @ q
-            weight = k.sum(-1, keepdim=True).mT @ q
+            total = (v @ k.transpose(-2, -1)) @ q
+            weight = k.sum(-1, keepdim=True).transpose(-2, -1) @ q
             return total / (weight + self.eps)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from mmpretrain.models.backbones.mobilevit import MobileVitBlock
 from torch import Tensor
 
 from mmltm.merging import Host
-from mmltm.merging.grids import Grid, map_to_tokens, tokens_to_map
+from mmltm.merging.grids import Grid, as_grid, map_to_tokens, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, merger_config
 from mmltm.registry import MODELS
@@ -57,7 +57,7 @@ class LTMMobileVitBlock(MobileVitBlock):
     def forward(self, x: Tensor, carry: Any | None = None) -> tuple[Tensor, Any]:
         """A map, (B, out_channels, H, W), smaller with ``restore='none'``, and what goes to the next stage."""
         shortcut: Tensor = x
-        size: Grid = x.shape[-2:]
+        size = as_grid(x.shape[-2:])
         tokens, grid = self.unfold(run(self.local_rep, x, self.with_cp))
         if any(isinstance(merger, SequenceMerger) for merger in self.mergers):
             tokens = self.encode_sequences(tokens, grid)
@@ -81,12 +81,12 @@ class LTMMobileVitBlock(MobileVitBlock):
         for layer, merger in zip(self.global_rep, self.mergers):
             tokens = run(partial(attend, layer), tokens, self.with_cp)
             x = merged.merge(merger, tokens_to_map(tokens, grid), self.patch_area)
-            tokens, grid = map_to_tokens(x), x.shape[-2:]
+            tokens, grid = map_to_tokens(x), as_grid(x.shape[-2:])
             tokens = run(partial(feed_forward, layer), tokens, self.with_cp)
         if not merged.merges or self.restore == 'none':
             return tokens, grid, [operator for operator, _, _ in merged.merges], merged.carry
         full = merged.restore(tokens_to_map(tokens, grid))
-        return map_to_tokens(full), full.shape[-2:], [], merged.carry
+        return map_to_tokens(full), as_grid(full.shape[-2:]), [], merged.carry
 
     def fuse(self, shortcut: Tensor, x: Tensor) -> Tensor:
         x = self.conv_proj(x)
@@ -98,7 +98,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         merged = tokens_to_map(tokens, grid)
         for operator in operators:
             merged = operator.merge(merged)
-        grid = merged.shape[-2:]
+        grid = as_grid(merged.shape[-2:])
         size = (grid[0] * self.patch_size[0], grid[1] * self.patch_size[1])
         return self.fold(map_to_tokens(merged), grid, size), size
 
@@ -107,10 +107,10 @@ class LTMMobileVitBlock(MobileVitBlock):
 
         A map that patches do not fill is resized until they do.
         """
-        batch, channels, *size = x.shape
+        batch, channels, size = x.shape[0], x.shape[1], as_grid(x.shape[-2:])
         patch_h, patch_w = self.patch_size
-        h, w = (math.ceil(side / patch) for side, patch in zip(size, self.patch_size))
-        if [h * patch_h, w * patch_w] != size:
+        h, w = (-(-side // patch) for side, patch in zip(size, self.patch_size))
+        if (h * patch_h, w * patch_w) != size:
             x = F.interpolate(x, size=(h * patch_h, w * patch_w), mode='bilinear', align_corners=False)
         x = x.reshape(batch, channels, h, patch_h, w, patch_w).permute(0, 3, 5, 2, 4, 1)
         return x.reshape(batch * self.patch_area, h * w, channels), (h, w)
@@ -120,7 +120,7 @@ class LTMMobileVitBlock(MobileVitBlock):
         (h, w), (patch_h, patch_w), channels = grid, self.patch_size, tokens.shape[-1]
         x = tokens.reshape(-1, patch_h, patch_w, h, w, channels).permute(0, 5, 3, 1, 4, 2)
         x = x.reshape(-1, channels, h * patch_h, w * patch_w)
-        if x.shape[-2:] != size:
+        if (h * patch_h, w * patch_w) != size:
             x = F.interpolate(x, size=size, mode='bilinear', align_corners=False)
         return x
 

@@ -25,7 +25,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
 from mmltm.merging import Host
-from mmltm.merging.grids import Grid, tokens_to_map
+from mmltm.merging.grids import Grid, as_grid, tokens_to_map
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
 
@@ -125,6 +125,7 @@ class LTMSwin(MergingBackbone, SwinTransformer):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps of ``out_indices``, ascending, at strides 4, 8, 16, 32 (one further with ``out_after_downsample``)."""
         x, grid = self.patch_embed(x)
+        grid = as_grid(grid)
         if self.use_abs_pos_embed:
             x = x + resize_pos_embed(self.absolute_pos_embed, self.patch_resolution, grid,
                                      self.interpolate_mode, self.num_extra_tokens)

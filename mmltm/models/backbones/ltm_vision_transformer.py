@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmltm.merging import Host
 from mmltm.merging.base import window_sides
-from mmltm.merging.grids import Grid, check_ratios, map_to_tokens, share_for_mean, tokens_to_map
+from mmltm.merging.grids import Grid, as_grid, check_ratios, map_to_tokens, share_for_mean, tokens_to_map
 from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
@@ -99,8 +99,9 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of ``out_indices``, as ``out_type`` says: (B, C), 'featmap' (B, C, h, w), 'raw' (B, 1 + h w, C)."""
         x, grid = self.patch_embed(x)
+        grid = as_grid(grid)
         if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+            x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         x = x + resize_pos_embed(self.pos_embed, self.patch_resolution, grid,
                                  self.interpolate_mode, self.num_extra_tokens)
         x = self.pre_norm(self.drop_after_pos(x))
@@ -114,7 +115,7 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
             if not isinstance(merger, nn.Identity):
                 extra, patches = self._split(x, grid)
                 patches = merged.merge(merger, patches)
-                x, grid = torch.cat((extra, map_to_tokens(patches)), dim=1), patches.shape[-2:]
+                x, grid = torch.cat((extra, map_to_tokens(patches)), dim=1), as_grid(patches.shape[-2:])
             x = run(partial(feed_forward, layer), x, self.with_cp)
             if index in self.out_indices:
                 outputs.append(self._output(index, *self._restore(x, grid, merged)))
@@ -151,7 +152,7 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
             return x, grid
         extra, update = self._split(x, grid)
         update = merged.restore(update)
-        return torch.cat((extra, map_to_tokens(update)), dim=1), update.shape[-2:]
+        return torch.cat((extra, map_to_tokens(update)), dim=1), as_grid(update.shape[-2:])
 
     def _freeze_stages(self) -> None:
         count = self.frozen_stages
