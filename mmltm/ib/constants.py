@@ -8,6 +8,16 @@ import torch
 from torch import Tensor, nn
 
 Made = TypeVar('Made')
+Function = TypeVar('Function', bound=Callable)
+
+
+def constant_result(function: Function) -> Function:
+    """Decorator: the result follows from arguments that are numbers and names, and ``torch.compile`` need not look in.
+
+    As ``torch.compiler.assume_constant_result``, which would import the whole compiler.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def exporting() -> bool:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .bottleneck import log_probability
+from .constants import constant_result
 
 
 class PosteriorFrame(NamedTuple):
@@ -91,6 +92,6 @@ def leading_subspace(matrix: Tensor, rank: int, iterations: int = 8) -> Tensor:
     return basis
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _random(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(rows, columns, generator=torch.Generator('cpu').manual_seed(0), dtype=dtype)

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from mmltm.ib.constants import constant_result
+
 from .grids import Grid, local_gap, local_overlap
 from .partition import local_partition
 
@@ -46,7 +48,7 @@ def area_weights(source: Grid, target: Grid, base: Grid) -> Tensor:
 PRIORS = {'area': Prior(area_weights), 'partition': Prior(local_partition), 'uniform': Prior(area_weights, flat=True)}
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def prior_matrix(name: str, kind: Literal['logits', 'scores'], source: Grid, target: Grid, base: Grid) -> Tensor:
     """Logits or scores of a prior, see :class:`Prior`; a constant to compilers, which could not trace its making."""
     return getattr(PRIORS[name], kind)(source, target, base)

@@ -5,11 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from mmltm.ib.constants import constant_result
+
 from .grids import Grid
 from .pooling import FixedMask
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def random_mask(source: Grid, target: Grid, seed: int) -> Tensor:
     """Means over random groups of cells, (N, P): every cell is in one group, and no group is empty."""
     n, p = math.prod(source), math.prod(target)
