@@ -17,6 +17,7 @@ _base_ = [
 model = dict(head=dict(num_classes=10))
 train_cfg = dict(max_epochs=40, val_interval=5)
 optim_wrapper = dict(type='mmltm.BFloat16OptimWrapper', optimizer=dict(lr=1e-3))
+custom_imports = dict(imports='harness.distillation_hook', allow_failed_imports=True)  # which the tools find
 # The teacher's checkpoint; another one by --cfg-options custom_hooks.0.checkpoint=PATH.
 custom_hooks = [
     dict(

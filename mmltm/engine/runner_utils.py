@@ -16,12 +16,7 @@ def unwrapped_model(runner: Runner) -> Any:
 
 def resumes(runner: Runner) -> bool:
     """Whether the run goes on with an earlier training."""
-    return runner._resume  # mmengine has no public name for it, nor for the next
-
-
-def start_checkpoint(runner: Runner) -> str | None:
-    """The checkpoint whose weights a new training starts from; None for a resumed one."""
-    return None if runner._resume else runner._load_from
+    return runner._resume  # mmengine has no public name for it
 
 
 def is_epoch_based(runner: Runner) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of what token merging does, and of the information bottleneck by layer."""
+"""Pictures of what token merging does."""
 
 from .composition import Composition
 from .recorder import MergeRecorder, RecordedMerge

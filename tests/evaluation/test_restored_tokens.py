@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from harness.ib_curves import position
 from harness.measures import bottleneck, measure_together
 from mmltm.errors import UserError
 from mmltm.evaluation import IBMetric
 from mmltm.evaluation.layers import window_tokens
 from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
-from mmltm.visualization.ib_curves import position
 from tests.engine.small_runs import CLASSES
 from tests.evaluation.measuring import Classifier, Loader, measure
 

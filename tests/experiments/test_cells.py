@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from harness.cell import Cell, grid
+from harness.distillation_hook import DistillationHook
 from harness.dry_run import dry_run
 from harness.resolve import is_hook, resolve
 from mmltm.apis.config import load_config
-from mmltm.engine.hooks import DistillationHook, IBStatisticsHook, LTMPBudgetHook, MaskTuningHook
+from mmltm.engine.hooks import IBStatisticsHook, LTMPBudgetHook, MaskTuningHook
 from mmltm.errors import UserError
 
 LTM = dict(type='LTM', ratio=0.5, num_classes=3)

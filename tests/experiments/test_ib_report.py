@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from harness.ib_curves import position
 from harness.result_file import save_result
 from mmltm.apis.config import load_config
 from mmltm.models.builder import build_model, vanilla_twin
-from mmltm.visualization.ib_curves import position
 
 CONFIG = """
 _base_ = 'mmpretrain::_base_/default_runtime.py'

@@ -11,9 +11,9 @@ from rich.console import Console
 from mmltm.apis.cli import make_parser, make_table
 from mmltm.errors import UserError, run
 from mmltm.ib.report import BottleneckReport
-from mmltm.visualization.figures import depth_colors, new_figure
-from mmltm.visualization.ib_curves import TITLES, plot_over_layers, position
-from mmltm.visualization.training_log import read_scalars
+from mmltm.visualization.figures import new_figure
+from harness.ib_curves import TITLES, depth_colors, plot_over_layers, position
+from harness.training_log import read_scalars
 
 EXAMPLES = """examples:
   python tools/analysis_tools/plot_ib.py work_dirs/ltm_efficientvit_b0_imagenette128 --out ib.png

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from torch.utils.data import Subset
 
 from harness.cell import short_hash
+from harness.ib_curves import TITLES, depth_colors, plot_over_layers, position, ticks_for
 from harness.markdown import number, table
 from harness.measures import measure_together, spread_evenly
 from harness.resolve import content_hash
@@ -28,8 +29,7 @@ from mmltm.errors import TRACEBACK_SWITCH, UserError, run, summary
 from mmltm.evaluation import IBMetric
 from mmltm.models.builder import load_model, vanilla_twin
 from mmltm.models.checkpoints import check_file, is_zoo
-from mmltm.visualization.figures import depth_colors, new_figure
-from mmltm.visualization.ib_curves import TITLES, plot_over_layers, position, ticks_for
+from mmltm.visualization.figures import new_figure
 
 EXAMPLES = """examples:
   python tools/experiments/ib_report.py configs/imagenette/ltm_vit_t_p8_imagenette128.py epoch_10.pth epoch_30.pth \\

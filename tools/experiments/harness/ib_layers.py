@@ -11,9 +11,9 @@ from statistics import fmean
 import pandas as pd
 
 from mmltm.visualization.figures import new_figure
-from mmltm.visualization.ib_curves import TITLES, Position, plot_over_layers, position
 
 from .cell import VANILLA
+from .ib_curves import TITLES, Position, plot_over_layers, position
 from .markdown import number, table
 from .plots import MARKERS, add_legend, method_colors, row_name
 from .results import by_method, load_results

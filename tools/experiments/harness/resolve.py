@@ -13,7 +13,6 @@ from mmengine.config import Config
 
 from mmltm.apis.config import find_config, load_config
 from mmltm.engine.hooks import (
-    DistillationHook,
     IBStatisticsHook,
     LTMPBudgetHook,
     MaskTuningHook,
@@ -26,6 +25,7 @@ from mmltm.models.checkpoints import check_file, is_zoo
 from mmltm.models.mergers import merger_type
 
 from .cell import Cell, short_hash
+from .distillation_hook import DistillationHook
 from .results import FOLDERS
 
 _LOG_INTERVAL = 10  # iterations, over which mmengine averages losses anyway

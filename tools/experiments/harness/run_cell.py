@@ -16,11 +16,11 @@ from mmpretrain.models.classifiers import BaseClassifier
 
 from mmltm.apis.runner import build_loop, build_runner
 from mmltm.engine.runner_utils import unwrapped_model
-from mmltm.visualization.training_log import read_scalars
 
 from .measures import CorrectImages, bottleneck, mean_gmacs, peak_memory
 from .resolve import ResolvedCell
 from .result_file import env_info
+from .training_log import read_scalars
 
 #: Called with the number of steps done, and with that of all.
 Tick = Callable[[int, int], None]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+import matplotlib
 from matplotlib.axes import Axes
 
 #: What is reported of a layer, by the keys of :class:`mmltm.evaluation.IBMetric` and of the training's log.
@@ -42,3 +43,9 @@ def plot_over_layers(axes: Axes, curves: dict[str, dict[Position, float]], key: 
 def ticks_for(layers: Sequence[Position]) -> list[str]:
     """Short names of layers."""
     return ['.'.join(map(str, layer)) or 'all' for layer in layers]
+
+
+def depth_colors(count: int) -> list[tuple]:
+    """A colour for each of ``count`` things in order; the later, the darker."""
+    colormap = matplotlib.colormaps['viridis_r']
+    return [colormap(0.1 + 0.9 * index / max(count - 1, 1)) for index in range(count)]

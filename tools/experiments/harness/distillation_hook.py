@@ -12,7 +12,7 @@ from mmengine.hub import get_config
 from torch import Tensor, nn
 
 from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
-from mmltm.engine.runner_utils import start_checkpoint
+from mmltm.engine.runner_utils import resumes
 from mmltm.errors import UserError, summary
 from mmltm.models.builder import build_from, vanilla_twin
 from mmltm.models.checkpoints import check_tested, read_checkpoint
@@ -50,7 +50,7 @@ class DistillationHook(ExtraLossHook):
         from mmpretrain.models.classifiers import BaseClassifier
         if not isinstance(model, BaseClassifier) or not model.with_head:
             raise UserError(f'DistillationHook: {type(model).__name__} is no classifier with a head')
-        checkpoint = self.checkpoint or start_checkpoint(runner)
+        checkpoint = self.checkpoint or (None if resumes(runner) else runner.cfg.get('load_from'))
         if checkpoint is None:
             raise UserError('DistillationHook: no checkpoint of the teacher: set load_from, or checkpoint of the '
                             'hook, which a resumed training needs')
