@@ -35,6 +35,11 @@ def shifted(text: str, by: int) -> Callable[[re.Match], str]:
     return lambda match: text.format(*match.groups()[:-1], int(match.groups()[-1]) + by)
 
 
+def attributes(module: nn.Module, *names: str) -> dict[str, Any]:
+    """Arguments that a module keeps under their own names."""
+    return {name: getattr(module, name) for name in names}
+
+
 class Architecture(NamedTuple):
     """A classifier: the backbone's ``arch``, and arguments of the head."""
     arch: str

@@ -5,7 +5,7 @@ Both name the layers within a block alike. Around them timm has ``stem``, ``stag
 """
 
 from ..backbones import EfficientViT, LTMEfficientViT
-from .base import Architecture, Family, Layout, register_family, shifted
+from .base import Architecture, Family, Layout, attributes, register_family, shifted
 
 _BLOCKS = (
     (r'\.main\.', '.'),
@@ -41,15 +41,8 @@ _MIT = Layout((
 
 
 def _arguments(backbone: EfficientViT) -> dict:
-    return dict(
-        arch=backbone.arch,
-        out_indices=tuple(backbone.out_indices),
-        frozen_stages=backbone.frozen_stages,
-        in_channels=backbone.stem[0].in_channels,
-        norm_eval=backbone.norm_eval,
-        with_cp=backbone.with_cp,
-        norm_cfg=backbone.norm_cfg,
-        act_cfg=backbone.act_cfg)
+    kept = ('arch', 'out_indices', 'frozen_stages', 'norm_eval', 'with_cp', 'norm_cfg', 'act_cfg')
+    return dict(attributes(backbone, *kept), in_channels=backbone.stem[0].in_channels)
 
 
 register_family(Family(

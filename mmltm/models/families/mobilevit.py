@@ -8,7 +8,7 @@ from mmpretrain.models.backbones import MobileViT
 from torch import Tensor
 
 from ..backbones import LTMMobileViT
-from .base import POOLING, Architecture, Family, Layout, register_family
+from .base import POOLING, Architecture, Family, Layout, attributes, register_family
 from .vision_transformer import ENCODER_LAYER
 
 #: Encoder layers of a stage, of all sizes; behind them comes a norm.
@@ -37,9 +37,7 @@ _TIMM = Layout((
 def _arguments(backbone: MobileViT) -> dict:
     last = backbone.conv_1x1_exp.conv
     return dict(
-        arch=backbone.arch,
-        out_indices=tuple(backbone.out_indices),
-        frozen_stages=backbone.frozen_stages,
+        attributes(backbone, 'arch', 'out_indices', 'frozen_stages'),
         in_channels=backbone.stem.conv.in_channels,
         stem_channels=backbone.stem.conv.out_channels,
         last_exp_factor=last.out_channels // last.in_channels)

@@ -49,11 +49,8 @@ def _timm(names: Collection[str]) -> Layout:
 def _arguments(backbone: SwinTransformer) -> dict:
     block = backbone.stages[0].blocks[0]
     return dict(
-        patch_arguments(backbone),
+        patch_arguments(backbone, 'out_after_downsample', 'use_abs_pos_embed', 'norm_eval'),
         window_size=block.attn.window_size,
-        out_after_downsample=backbone.out_after_downsample,
-        use_abs_pos_embed=backbone.use_abs_pos_embed,
-        norm_eval=backbone.norm_eval,
         with_cp=block.with_cp)
 
 

@@ -4,7 +4,7 @@ from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import nn
 
 from ..backbones import LTMVisionTransformer
-from .base import Architecture, Family, Layout, register_family
+from .base import Architecture, Family, Layout, attributes, register_family
 
 #: The MLP of timm's blocks, mmcv's ``FFN``.
 FFN = (
@@ -25,26 +25,21 @@ _TIMM = Layout((
 ))
 
 
-def patch_arguments(backbone: SwinTransformer | VisionTransformer) -> dict:
-    """Arguments that backbones on patches have in common."""
+def patch_arguments(backbone: SwinTransformer | VisionTransformer, *kept: str) -> dict:
+    """Arguments that backbones on patches have in common, and those that one has kept under their own names."""
     embed = backbone.patch_embed
     return dict(
+        attributes(backbone, 'out_indices', 'frozen_stages', 'interpolate_mode', *kept),
         arch=backbone.arch_settings,
-        out_indices=tuple(backbone.out_indices),
-        frozen_stages=backbone.frozen_stages,
         img_size=embed.init_input_size,
         in_channels=embed.projection.in_channels,
         patch_size=embed.projection.kernel_size,
-        patch_cfg=dict(stride=embed.projection.stride),
-        interpolate_mode=backbone.interpolate_mode)
+        patch_cfg=dict(stride=embed.projection.stride))
 
 
 def _arguments(backbone: VisionTransformer) -> dict:
     return dict(
-        patch_arguments(backbone),
-        final_norm=backbone.final_norm,
-        out_type=backbone.out_type,
-        with_cls_token=backbone.with_cls_token,
+        patch_arguments(backbone, 'final_norm', 'out_type', 'with_cls_token'),
         pre_norm=not isinstance(backbone.pre_norm, nn.Identity))
 
 
