@@ -1,5 +1,6 @@
 """What every tool imports first: it finds the package of its own checkout, and says in one line what is missing."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ sys.path.remove(str(_HERE))  # where a tool has put it to find this file; tools/
 if (_HERE.parent / 'mmltm' / '__init__.py').is_file():
     sys.path.insert(0, str(_HERE.parent))
 sys.path.append(str(_HERE / 'experiments'))  # whose harness knows the format of results
+# OpenCV reads up to 2**30 pixels, for which a file of a few kilobytes is enough; it looks when it is imported.
+os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2**28))
 try:
     import mmengine  # noqa: F401
 

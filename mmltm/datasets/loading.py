@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+import os.path as osp
 from typing import Any
 
 import cv2
@@ -72,7 +73,22 @@ def to_8_bits(image: np.ndarray) -> tuple[np.ndarray, float]:
         white = 1. if peak <= 1.1 else 2. ** min(1023, math.ceil(math.log2(peak / 1.1)))
     else:
         white = next((2. ** bits - 1 for bits in (8, 10, 12, 14, 16) if peak < 2**bits), peak)
-    return np.rint(np.clip(image * np.float32(255 / white), 0, 255)).astype(np.uint8), white
+    scaled = np.clip(image * np.float32(255 / white), 0, 255)
+    return np.rint(scaled, out=scaled).astype(np.uint8), white
+
+
+def _check_png(path: str) -> None:
+    """A UserError if a part of a local PNG says that it reaches beyond the file: OpenCV would make room for it."""
+    if not osp.isfile(path):
+        return
+    size, place, kind = osp.getsize(path), 8, b''
+    with open(path, 'rb') as file:
+        png = file.read(8) == b'\x89PNG\r\n\x1a\n'
+        while png and kind != b'IEND' and place < size:
+            file.seek(place)
+            place, kind = place + 12 + int.from_bytes(file.read(4), 'big'), file.read(4)
+    if png and place > size:
+        raise UserError('it is cut short')
 
 
 def _warn(text: str) -> None:
@@ -114,6 +130,7 @@ class LoadImage(LoadImageFromFile):
         """Loads ``results['img_path']``."""
         path = results['img_path']
         try:
+            _check_png(path)
             loaded = super().transform(results)
         except Exception as error:  # storage and decoding backends each have their own
             raise UserError(f'cannot decode image {path} ({summary(error)}): replace the file or take it off the '

@@ -334,6 +334,9 @@ ROWS = (
         lambda folder: LoadImage()(dict(img_path=written(b'no image', 'x.jpg'))), 'cannot decode image x.jpg '),
     Row('image-bomb', 'an image that claims 100,000 x 100,000 pixels', 'the same', lambda folder: LoadImage()(
         dict(img_path=written(header(100_000, 100_000), 'x.png'))), 'cannot decode image x.png '),
+    Row('image-long-part', 'a small image, a part of which claims gigabytes', 'the same; no room is made for it',
+        lambda folder: LoadImage()(dict(img_path=written(header(5, 4) + b'\x7f\xff\xff\xffIDAT', 'x.png'))),
+        'cannot decode image x.png .it is cut short.'),
     Row('infer-one-bad', 'a batch in which the model fails for one image', 'that is skipped, the others are predicted',
         infer({'a.png': 1, 'b.png': 255, 'c.png': 3, 'd.png': b'no image'}),
         r"\{'a.png': 1, 'c.png': 3\}, \['d.png', 'b.png'\], \['a.png', 'c.png'\]"),
