@@ -63,17 +63,17 @@ def _deep_counter() -> SkipCounter:  # of images that were scaled
 def to_8_bits(image: np.ndarray) -> tuple[np.ndarray, float]:
     """Scales an image of any type to [0, 255] in uint8; also returns what became 255.
 
-    Integers by the smallest of 8, 10, 12, 14 and 16 bits that hold the image's largest value: cameras write 12 bits
+    Integers by the smallest of 8, 10, 12, 14 and 16 bits that hold the largest value, or by it: cameras write 12 bits
     into 16. Floats by 1, or by the power of two above their largest value. What is negative or no number becomes 0.
     """
     if image.dtype.kind == 'f':
         image = np.nan_to_num(image, posinf=0, neginf=0)
     peak = float(image.max())
     if image.dtype.kind == 'f':  # a tenth above 1 is rounding, as of logarithmic formats
-        white = 1. if peak <= 1.1 else 2. ** min(1023, math.ceil(math.log2(peak / 1.1)))
+        white = 1. if peak <= 1.1 else 2. ** min(127, math.ceil(math.log2(peak / 1.1)))
     else:
         white = next((2. ** bits - 1 for bits in (8, 10, 12, 14, 16) if peak < 2**bits), peak)
-    scaled = np.clip(image * np.float32(255 / white), 0, 255)
+    scaled = np.clip(image if image.dtype.kind == 'f' else image.astype(np.float32), 0, white) * np.float32(255 / white)
     return np.rint(scaled, out=scaled).astype(np.uint8), white
 
 

@@ -317,6 +317,8 @@ ROWS = (
         "'uint8', 64, 254"),
     Row('image-nan', 'floats with negative values and no numbers', 'both become 0',
         image(deep(np.nan, -3, np.float32), 'x.tif'), "'uint8', 0, 0"),
+    Row('image-huge', 'floats as large as they can be', 'scaled, without overflow',
+        image(deep(-3e38, 3e38, np.float32), 'x.tif'), "'uint8', 0, 255"),
     Row('image-32-bit', 'integers of 32 bits, unreadable today', 'scaled by their largest value',
         image(deep(0, 10**6, np.int32), 'x.tif'), "'uint8', 0, 255"),
     Row('image-gray', 'a deep image asked for in gray, as float', 'scaled, gray, float',
