@@ -76,7 +76,7 @@ class Watch:
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         if grown > MEGABYTES:
             self._note(f'{grown:.0f} MB', MemoryError(), content)
-        if self.count % 5000 == 0:
+        if self.count % 500 == 0:
             print(f'{self.count} inputs in {time.time() - self.start:.0f} s', flush=True)
 
     def _note(self, kind, error, content):
