@@ -25,8 +25,8 @@ def fail_with(error):
     (OSError(errno.ENOSPC, 'No space left on device', 'x.log'), 'error: cannot write x.log: No space left on device;'),
     (RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. '),
      'error: data loader worker 7 was killed (signal: Killed); the system does so when memory runs out: lower'),
-    (RuntimeError('DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader\'s workers '
-                  'are out of shared memory.'), 'error: data loader worker 7 was killed (signal: Bus error); give it more'),
+    (RuntimeError('DataLoader worker (pid 7) is killed by signal: Bus error. They may be out of shared memory'),
+     'error: data loader worker 7 was killed (signal: Bus error); give it more shared memory'),
     (RuntimeError('DataLoader worker (pid(s) 7, 8) exited unexpectedly'), 'error: data loader worker 7, 8 was killed'),
 ])
 def test_known_errors_are_one_line(error, line):
