@@ -19,7 +19,7 @@ PAPER = dict(mobilevit_xs=(1.5, 1.7), mobilevit_s=(2.1, 2.4), effvit_b1=(1.4, 1.
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
 VANILLA = [name for name in NAMES if '_ltm_' not in name]
-MINI = sorted(path.stem for path in (CONFIGS / 'mini').glob('*.py'))
+MINI = sorted(path.stem for path in (CONFIGS / 'mini').glob('[ms]*.py'))
 
 
 def twin_of(vanilla):

@@ -270,6 +270,29 @@ def test_subset_of_a_generated_set(mini, tmp_path, symlink):
         assert path.read_bytes() == (mini / 'val2017' / image['file_name']).read_bytes()
 
 
+def test_crops_show_each_object_whole(mini, tmp_path, capsys):
+    args = ['crops', str(mini), str(tmp_path / 'crops'), '--size', '32']
+    assert make_mini_coco.main(args) == 0
+    for split in COUNTS:
+        coco = read(mini, split)
+        names = {category['id']: category['name'] for category in coco['categories']}
+        pictures = {int(path.stem): path for path in (tmp_path / 'crops' / split).glob('*/*.jpg')}
+        assert {i: path.parent.name for i, path in pictures.items()} == {
+            item['id']: names[item['category_id']] for item in coco['annotations']}
+        # The centre of a picture is that of its object's box.
+        item = coco['annotations'][0]
+        image = cv2.imread(str(mini / split / coco['images'][0]['file_name'])).astype(float)
+        x, y, w, h = item['bbox']
+        radius = max(w, h) * make_mini_coco.MARGIN / 2
+        padded = cv2.copyMakeBorder(image, 99, 99, 99, 99, cv2.BORDER_REPLICATE)
+        top, left = round(99 + y + h / 2 - radius), round(99 + x + w / 2 - radius)
+        side = round(2 * radius)
+        expected = cv2.resize(padded[top:top + side, left:left + side], (32, 32))
+        assert np.abs(cv2.imread(str(pictures[item['id']])) - expected).mean() < 0.5 * expected.std()
+    assert make_mini_coco.main(args) == 0
+    assert 'already there' in capsys.readouterr().out
+
+
 def test_subset_of_real_coco(shared, tmp_path, capsys):
     real = shared / 'data' / 'coco'
     args = ['subset', str(real), str(tmp_path / 'cut'), '--num-images', '5']

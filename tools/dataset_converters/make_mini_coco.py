@@ -1,4 +1,4 @@
-"""Make a small detection set in the COCO layout: drawn from a seed, or cut out of a real COCO folder.
+"""Make a small detection set in the COCO layout, drawn from a seed or cut out of a COCO folder, or crops of objects.
 
 `generate` draws textured, overlapping shapes (see shape_scenes.py) with their exact polygons, free of
 any download and licence. `subset` keeps the first images of a COCO folder that have a valid
@@ -8,6 +8,10 @@ annotation. Both write::
     OUT/train2017/*.jpg                       OUT/val2017/*.jpg
     OUT/mini_coco.json                        how the set was made
 
+`crops` cuts the objects out of such a folder, for a classifier to pre-train a detector's backbone with::
+
+    OUT/train2017/CATEGORY/*.jpg              OUT/val2017/CATEGORY/*.jpg
+
 OUT appears only when it is complete; a second call with the same arguments finds it and does nothing.
 """
 
@@ -15,7 +19,7 @@ import argparse
 import re
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
@@ -43,6 +47,8 @@ SPLITS = ('train2017', 'val2017')
 FORMAT_VERSION = 1
 MIN_SIDE, MAX_SIDE = 64, 2048
 JPEG_QUALITY = 95
+# Side of a crop over the longer side of its object's box.
+MARGIN = 1.25
 TABLE_ROWS = 12
 
 EXAMPLES = """examples:
@@ -55,6 +61,9 @@ EXAMPLES = """examples:
 
   # the first 500 annotated images of each split of a real COCO folder, linked instead of copied
   python tools/dataset_converters/make_mini_coco.py subset data/coco data/coco500 --num-images 500 --symlink
+
+  # every object of a COCO folder as a picture of 80x80 pixels, in a folder a category
+  python tools/dataset_converters/make_mini_coco.py crops data/mini_coco data/mini_crops --size 80
 """
 
 SizeRange = tuple[tuple[int, int], tuple[int, int]]
@@ -205,12 +214,12 @@ def is_valid(annotation: dict, image: dict, category_ids: Container[int]) -> boo
             and not annotation.get('iscrowd') and not annotation.get('ignore'))
 
 
-def select_images(coco: dict, num_images: int) -> dict:
+def select_images(coco: dict, num_images: int | None) -> dict:
     """The first images, in the file's order, with a valid annotation, and all that belongs to them.
 
     Args:
         coco (dict): A COCO instance dictionary.
-        num_images (int): Images to keep, or fewer where the dictionary has no more.
+        num_images (int, optional): Images to keep, or fewer where the dictionary has no more; None: all.
 
     Returns:
         dict: The same dictionary with fewer images and annotations; crowds of the kept images stay.
@@ -225,7 +234,15 @@ def select_images(coco: dict, num_images: int) -> dict:
     return {**coco, 'images': images, 'annotations': annotations}
 
 
-def _read_split(src: Path, split: str, num_images: int) -> dict:
+def _apart(src: Path, out: Path) -> tuple[Path, Path]:
+    """Both, resolved; raises CocoFolderError where making ``out`` would replace ``src``."""
+    src, out = src.resolve(), out.resolve()
+    if src == out or out in src.parents:
+        raise CocoFolderError(f'{out} holds the source {src}; choose another OUT')
+    return src, out
+
+
+def _read_split(src: Path, split: str, num_images: int | None = None) -> dict:
     """Select the images of one split of ``src``; raises CocoFolderError where anything of it is missing."""
     annotations, images = annotation_file(src, split), src / split
     for path in (annotations, images):
@@ -271,9 +288,7 @@ def subset(src: Path,
     Raises:
         CocoFolderError: If something of ``src`` is missing or broken, or ``out`` holds something else.
     """
-    src, out = src.resolve(), out.resolve()
-    if src == out or out in src.parents:
-        raise CocoFolderError(f'{out} holds the source {src}; choose another OUT')
+    src, out = _apart(src, out)
     splits = list(dict.fromkeys(splits))
     recipe = dict(version=FORMAT_VERSION, command='subset', splits=splits, src=str(src),
                   num_images=num_images, symlink=symlink)
@@ -288,6 +303,49 @@ def subset(src: Path,
                 source = src / split / image['file_name']
                 target.symlink_to(source) if symlink else shutil.copyfile(source, target)
             write_json(annotation_file(folder, split), coco)
+    return True
+
+
+def crops(src: Path, out: Path, size: int = 64, force: bool = False) -> bool:
+    """Cut out every valid object of a COCO folder, in a square with an eighth of margin, as a picture of its category.
+
+    Args:
+        src (Path): COCO folder.
+        out (Path): Folder to make.
+        size (int): Side of the pictures in pixels. Defaults to 64.
+        force (bool): Replace what this tool made with other arguments. Defaults to False.
+
+    Returns:
+        bool: False if the pictures were already there.
+
+    Raises:
+        CocoFolderError: If something of ``src`` is missing or broken, or ``out`` holds something else.
+    """
+    src, out = _apart(src, out)
+    recipe = dict(version=FORMAT_VERSION, command='crops', splits=[], src=str(src), size=size)
+    if not must_make(out, recipe, force):
+        return False
+    selected = {split: _read_split(src, split) for split in SPLITS}
+    with appear_when_complete(out, recipe) as folder:
+        for split, coco in selected.items():
+            names = {category['id']: category['name'] for category in coco['categories']}
+            for name in names.values():
+                (folder / split / name).mkdir(parents=True)
+            objects = defaultdict(list)
+            for annotation in coco['annotations']:
+                objects[annotation['image_id']].append(annotation)
+            for image in track(coco['images'], f'cutting {split}', console=Console(stderr=True)):
+                pixels = cv2.imread(str(src / split / image['file_name']))
+                for item in objects[image['id']]:
+                    if is_valid(item, image, names):
+                        x, y, w, h = item['bbox']
+                        scale = size / (MARGIN * max(w, h))
+                        shift = [size / 2 - scale * (x + w / 2), size / 2 - scale * (y + h / 2)]
+                        crop = cv2.warpAffine(
+                            pixels, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), (size, size),
+                            borderMode=cv2.BORDER_REPLICATE)
+                        cv2.imwrite(str(folder / split / names[item['category_id']] / f'{item["id"]:012d}.jpg'), crop,
+                                    [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return True
 
 
@@ -322,7 +380,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__.split('\n')[0],
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest='command', required=True, metavar='{generate,subset}')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='{generate,subset,crops}')
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('--force', action='store_true', help='replace OUT if this tool has made it')
@@ -362,17 +420,27 @@ def build_parser() -> argparse.ArgumentParser:
         '--splits', nargs='+', default=SPLITS, metavar='SPLIT',
         help=f'splits to cut, default {" ".join(SPLITS)}')
     cut.add_argument('--symlink', action='store_true', help='link the images instead of copying them')
+
+    objects = commands.add_parser(
+        'crops',
+        parents=[common],
+        help='cut out the objects of a COCO folder, for a classifier',
+        description='Cut out every object of both splits, in a folder a category.')
+    objects.add_argument('src', type=Path, metavar='SRC', help='COCO folder to read')
+    objects.add_argument('out', type=Path, metavar='OUT', help='folder to make')
+    objects.add_argument(
+        '--size', type=int_from(8), default=64, metavar='N', help='side of the pictures in pixels, default %(default)s')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = vars(build_parser().parse_args(argv))
-    command = {'generate': generate, 'subset': subset}[arguments.pop('command')]
+    command = {'generate': generate, 'subset': subset, 'crops': crops}[arguments.pop('command')]
     out = arguments['out']
     try:
         if command(**arguments):
-            Console().print(summarize(out))
+            Console().print(f'{out}: pictures of objects' if command is crops else summarize(out))
         else:
             print(f'{out} is already there, made with the same arguments: nothing to do')
     except (CocoFolderError, OSError) as error:

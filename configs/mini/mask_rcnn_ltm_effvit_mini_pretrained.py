@@ -1,0 +1,29 @@
+r"""Mask R-CNN on LTM-EfficientViT-B0 on the mini set, from a classifier of its shapes.
+
+    python tools/train.py configs/mini/mask_rcnn_ltm_effvit_mini_pretrained.py \
+        --cfg-options model.backbone.pretrained=work_dirs/ltm_efficientvit_b0_mini/epoch_6.pth
+
+Learning rate 0.002 for a total batch of 4.
+"""
+
+_base_ = './mask_rcnn_ltm_effvit_mini.py'
+
+# One sample a bin, and fewer proposals and RoIs, are enough here and halve the cost of the heads.
+roi_extractor = dict(roi_layer=dict(sampling_ratio=1))
+model = dict(
+    backbone=dict(norm_eval=False),
+    roi_head=dict(bbox_roi_extractor=roi_extractor, mask_roi_extractor=roi_extractor),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=64), rcnn=dict(sampler=dict(num=32))))
+train_dataloader = dict(batch_size=4)
+
+max_epochs = 8
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
+         convert_to_iter_based=True),
+]
+auto_scale_lr = dict(base_batch_size=4)
+optim_wrapper = dict(optimizer=dict(fused=True))
+# Masks and their statistics stay the classifier's.
+custom_hooks = [dict(type='mmltm.IBStatisticsHook', update_statistics=False)]
