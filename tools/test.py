@@ -7,11 +7,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
+from mmltm.apis.checkpoint_checks import check_classes
 from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
 from mmltm.apis.config import load_config
 from mmltm.apis.outputs import finish_out, set_out, set_show
 from mmltm.apis.preflight import check_config, is_first_on_machine
 from mmltm.apis.runner import build_loop, build_runner
+from mmltm.apis.tta import set_tta
 from mmltm.datasets.loading import guard_loading
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import run
@@ -26,6 +28,9 @@ examples:
   # COCO from a folder of your choice; results for pycocotools in results.bbox.json and results.segm.json
   python tools/test.py configs/mask_rcnn_ltm_effvit_b1_1x.py epoch_12.pth --data-root /data/coco \\
       --out results.pkl
+
+  # flipped and in three sizes
+  python tools/test.py configs/mask_rcnn_ltm_effvit_b1_1x.py epoch_12.pth --tta 0.75 1 1.25
 
 MMLTM_TRACEBACK=1 shows where an error arose. Several GPUs: tools/dist_test.sh.
 """
@@ -43,6 +48,10 @@ def get_args():
     parser.add_argument('--show', action='store_true', help='show each picture in a window')
     parser.add_argument(
         '--show-dir', metavar='DIR', help='save a picture of each image with its predictions in DIR')
+    parser.add_argument(
+        '--tta', nargs='*', type=float, metavar='SCALE',
+        help="test-time augmentation by the config's tta_model and tta_pipeline, else by flips and, if given, in sizes "
+        'of the test times each SCALE: --tta 0.75 1 1.25')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds between windows; default: 2')
     return parse_args(parser)
 
@@ -61,10 +70,15 @@ def main():
     guard_loading(cfg)
     first = is_first_on_machine(args.launcher)
     if first:
-        check_config(cfg, splits=('test',))
+        labels = check_config(cfg, splits=('test',))
+        checkpoint = read_checkpoint(args.checkpoint)
+        check_classes(args.checkpoint, checkpoint, labels)
+    if args.tta is not None:
+        set_tta(cfg, args.tta)
     runner = build_runner(cfg)
     if first:
-        check_tested(unwrapped_model(runner), args.checkpoint, read_checkpoint(args.checkpoint), runner.logger)
+        model = unwrapped_model(runner)
+        check_tested(model if args.tta is None else model.module, args.checkpoint, checkpoint, runner.logger)
     build_loop(runner, 'test')
     runner.test()
     if args.out:

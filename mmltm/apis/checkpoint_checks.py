@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmltm.apis.config import nested_dicts
+from mmltm.apis.dataset_checks import Labels
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import UserError
 from mmltm.models.checkpoints import (
@@ -36,6 +37,25 @@ def _pretrained(key: str, value) -> Iterator[tuple[str, dict]]:
     """Each ``dict(type='Pretrained', checkpoint=...)`` within a config, and its key."""
     return ((name, part) for name, part in nested_dicts(key, value)
             if part.get('type') == 'Pretrained' and isinstance(part.get('checkpoint'), str))
+
+
+def check_classes(path: str, checkpoint: dict, labels: dict[str, Labels]) -> None:
+    """Compares the classes that a checkpoint was trained on, as far as it says, with those of the datasets.
+
+    Raises:
+        UserError: A name stands for another label than in the checkpoint. (Names may differ, as in other spellings.)
+    """
+    meta = checkpoint.get('meta') or {}
+    meta = {str(key).lower(): value for key, value in {**meta, **(meta.get('dataset_meta') or {})}.items()}
+    classes = list(meta.get('classes') or ())
+    for key, (names, _, _) in labels.items() if classes else ():
+        at = {name: label for label, name in enumerate(classes)}
+        moved = [name for label, name in enumerate(names) if at.get(name, label) != label]
+        if moved:
+            raise UserError(
+                f'{key}: {len(moved)} of {len(names)} classes have another label than in checkpoint {path}, first '
+                f'{moved[0]} ({names.index(moved[0])}, there {at[moved[0]]}): give metainfo.classes and the data the '
+                f'order of the checkpoint: {", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}')
 
 
 def check_trained(runner: Runner, cfg: Config) -> None:

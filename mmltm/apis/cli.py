@@ -9,15 +9,29 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from rich.table import Table
 
+from mmltm.apis.config_keys import NewKey
+
 
 class CfgOptions(DictAction):
-    """mmengine's action for ``--cfg-options``, with a usage error instead of a traceback for bad pairs."""
+    """mmengine's action for ``--cfg-options``, with a usage error instead of a traceback for bad pairs.
+
+    What is given by an option whose name ends in ``-new`` gets keys that may be unknown.
+    """
 
     def __call__(self, parser, namespace, values, option_string=None):
         malformed = [value for value in values if '=' not in value]
         if malformed:
             raise argparse.ArgumentError(self, f'expected KEY=VALUE, got {" ".join(malformed)}')
-        super().__call__(parser, namespace, values, option_string)
+        before = getattr(namespace, self.dest, None) or {}
+        setattr(namespace, self.dest, {})
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # of brackets
+            raise argparse.ArgumentError(self, str(error)) from error
+        given = getattr(namespace, self.dest)
+        if (option_string or '').endswith('-new'):
+            given = {NewKey(key): value for key, value in given.items()}
+        setattr(namespace, self.dest, {**before, **given})
 
 
 @contextmanager
@@ -54,9 +68,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder that every dataset and evaluator of the config shall read from, in the layout of the '
         "config's own data_root; applied after --cfg-options")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
+        '--cfg-options', '--cfg-options-new', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
         help='override settings of the config, e.g. train_cfg.max_epochs=1 model.backbone.ratio=0.8; '
-        'lists as key="[a,b]", tuples as key="(a,b)", without white space')
+        'lists as key="[a,b]", tuples as key="(a,b)", without white space; an entry of a list by its number: '
+        'custom_hooks.0.t_warm=2. What nothing would read is refused, unless given by --cfg-options-new')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 

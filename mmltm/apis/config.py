@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.utils import get_installed_path, is_installed
 
 import mmltm
+from mmltm.apis.config_keys import check_keys, follow_variables
 from mmltm.apis.data_root import SPLITS, data_roots, relocate
 from mmltm.errors import UserError, summary
 
@@ -27,13 +28,16 @@ def load_config(name: str, options: dict | None = None, data_root: str | None = 
 
     Raises:
         UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, or lacks what is
-            needed.
+            needed; or an option sets what nothing reads.
     """
     path = find_config(name)
     try:
         cfg = Config.fromfile(path)
         roots = data_roots(cfg)
-        cfg.merge_from_dict(options or {})
+        check_keys(cfg, options or {})
+        cfg.merge_from_dict(follow_variables(cfg, options or {}))
+    except UserError:
+        raise
     except Exception as error:  # a config is a program: anything may be raised
         raise UserError(f'cannot read config {path}: {summary(error)}') from error
     if cfg.get('default_scope') not in SCOPES:

@@ -1,34 +1,42 @@
-"""Checks of a config's datasets before a run: their files, and their categories against the model's.
+"""Checks of a config's datasets before a run: their files and annotations, and their categories against the model's.
 
-mmdet's NumClassCheckHook compares heads with ``metainfo`` when training starts. This comes earlier, and also compares
-``metainfo`` with the annotation file: mmdet passes over a name that the file lacks, which shifts labels or leaves no
-ground truth. Folders are listed, images are not opened. Remote storage (``backend_args``, URLs) is not looked at.
+mmdet's NumClassCheckHook compares heads with ``metainfo`` when training starts. This comes earlier, looks through
+annotation files (:mod:`~mmltm.apis.coco_audit`), and compares names **and their order**: between data sets, and with
+what the config says. Remote storage (``backend_args``, URLs) is not looked at.
 """
 
-import json
 import os
 import os.path as osp
-from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 from mmengine.utils import is_abs
+from rich.console import Console
 
+from mmltm.apis.cli import make_table
+from mmltm.apis.coco_audit import audit, check_structure, read_json
+from mmltm.apis.coco_checks import Finding
+from mmltm.apis.coco_files import audit_files
 from mmltm.apis.config import nested_dicts
 from mmltm.apis.data_root import leaf_datasets
-from mmltm.errors import UserError, summary
+from mmltm.apis.readers import class_folders
+from mmltm.errors import UserError
 
 # Parts of a model whose num_classes does not count the categories of the dataset.
 _OTHER_CLASSES = ('backbone', 'neck', 'rpn_head', 'semantic_head', 'task_heads', 'data_preprocessor',
                   'train_cfg', 'test_cfg')
 MINI_SET_HINT = ('; or make the mini set: python tools/dataset_converters/make_mini_coco.py generate '
                  'data/mini_coco, and pass --data-root data/mini_coco')
+_CHECK_COCO = 'python tools/dataset_converters/check_coco.py'
 # These fetch their files themselves.
 _DOWNLOADING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
-# mmpretrain's datasets whose sub-folders are the classes when there is no annotation file.
+# mmpretrain's datasets whose sub-folders are the classes when there is no annotation file, and what they take for images.
 _FOLDERS_AS_CLASSES = ('ImageNet', 'ImageNet21k', 'CustomDataset')
+_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
+# Images whose headers are opened before a run, evenly spread over a set; check_coco.py opens all.
+_HEADERS = 2000
 
 
 def is_remote(path: str, owner: ConfigDict) -> bool:
@@ -82,40 +90,6 @@ class DatasetFiles:
                 raise UserError(f'{self.key}: {what} {path} does not exist; {layout}'
                                 f'say where your data lies by --data-root DIR{hint}')
 
-    def read_coco(self) -> dict | None:
-        """The annotation file's content if it is in COCO's format, else None; an error if it is no JSON."""
-        if not self.ann_file.endswith('.json'):
-            return None
-        try:
-            with open(self.ann_file) as file:
-                content = json.load(file)
-        except ValueError as error:
-            raise UserError(f'cannot read annotation file {self.ann_file}: {summary(error)}') from error
-        return content if isinstance(content, dict) and {'images', 'categories'} <= content.keys() else None
-
-    def check_images(self, coco: dict, must_decode: bool) -> None:
-        """Checks that all images of ``coco`` exist; the error counts those that do not.
-
-        With ``must_decode`` empty files, the trace of an interrupted download, are refused, too. (Training leaves out
-        what it cannot decode, a test cannot.)
-        """
-        folders = defaultdict(list)
-        for image in coco['images']:
-            if 'file_name' in image:  # LVIS has none
-                path = osp.join(self.image_folder, image['file_name'])
-                folders[osp.dirname(path)].append(path)
-        missing, empty = [], []
-        for folder, paths in folders.items():
-            # One listing per folder: asking for each file takes minutes on network storage.
-            present = set(os.listdir(folder)) if osp.isdir(folder) else set()
-            missing += [path for path in paths if osp.basename(path) not in present]
-            if must_decode and not missing:
-                empty += [path for path in paths if osp.getsize(path) == 0]
-        for paths, what in ((missing, 'do not exist'), (empty, 'are empty files')):
-            if paths:
-                raise UserError(f'{self.key}: {len(paths)} of {len(coco["images"])} images listed in '
-                                f'{self.ann_file} {what}, first {", ".join(paths[:3])}')
-
 
 class Categories(NamedTuple):
     """Names of a dataset's categories, and where they are written."""
@@ -130,43 +104,161 @@ def _some(names: Sequence[str]) -> str:
     return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
 
 
-def check_datasets(cfg: Config, splits: Sequence[str]) -> None:
-    """Checks all files of datasets and evaluators of ``splits`` ('train', 'val', 'test'), and that categories agree."""
-    heads = num_classes(cfg)
+class Labels(NamedTuple):
+    """What the labels of a dataset stand for."""
+    names: list[str]  # as the config has them, and checkpoints keep them
+    order: list[str]  # what decides which label is which: categories in the order of the file, or folders
+    source: str  # of the order
+
+
+def check_datasets(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
+    """Checks all files of datasets and evaluators of ``splits`` ('train', 'val', 'test'), and that categories agree.
+
+    Returns what the labels stand for, by the dataset's key in the config, as far as they are in sight.
+    """
+    found = []
     for key, dataset in leaf_datasets(cfg, splits):
         files = DatasetFiles(key, dataset)
         if files.remote:
             continue
         files.check_paths()
-        listed = _listed_categories(files, must_decode=not key.startswith('train'))
-        named = _named_categories(cfg.default_scope, key, dataset)
-        if named and listed:
-            _compare(key, files, named, listed)
-        known = named or listed
+        split, kind = key.partition('_')[0], _dataset_class(cfg.default_scope, dataset)
+        coco = _read_annotations(cfg, split, files, dataset, kind)
+        if coco is not None:
+            _check_evaluators(cfg, split, files, coco)
+        found.append((files, dataset, kind, _listed_categories(files, coco)))
+        del coco  # there is room for one large file
+    labels: dict[str, Labels] = {}
+    for files, dataset, kind, listed in found:
         # Panoptic sets count things apart, open-vocabulary models count words.
+        if 'Panoptic' in files.kind or dataset.get('return_classes'):
+            continue
+        named = _named_categories(files.key, dataset, kind)
+        if listed:
+            first = next(iter(labels.values()), None)
+            order = [name for name in listed.names if named is None or files.classes_from_folders or name in named.names]
+            labels[files.key] = Labels(named.names if named else listed.names, order, listed.source)
+            if first and files.classes_from_folders and order != first.order:
+                _refuse_folders(files, first, labels[files.key])
+    heads = num_classes(cfg)
+    for files, dataset, kind, listed in found:
+        named = _named_categories(files.key, dataset, kind)
+        if named and listed:
+            _compare(cfg, files, named, listed)
+        known = named or listed
         if known and 'Panoptic' not in files.kind and not dataset.get('return_classes'):
-            _compare_heads(key, known, heads)
-    for key in (f'{split}_evaluator' for split in splits):
-        metrics = cfg.get(key) or []
-        for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
+            _compare_heads(files.key, known, heads)
+    _compare_labels(labels)
+    for split in splits:
+        for metric in _metrics(cfg, split):
             path = metric.get('ann_file')
             if path and not is_remote(path, metric) and not osp.isfile(path):
-                raise UserError(f'{key}: annotation file {path} does not exist')
+                raise UserError(f'{split}_evaluator: annotation file {path} does not exist')
+    return labels
 
 
-def _listed_categories(files: DatasetFiles, must_decode: bool) -> Categories | None:
-    """The categories that the data itself names, by an annotation file or by folders."""
-    if files.classes_from_folders:
-        folders = sorted(entry.name for entry in os.scandir(files.image_folder) if entry.is_dir())
-        return Categories(folders, f'folder {files.image_folder}')
-    coco = files.read_coco()
-    if coco is None:
+def _metrics(cfg: Config, split: str) -> list:
+    metrics = cfg.get(f'{split}_evaluator') or []
+    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+
+
+def _dataset_class(scope: str, dataset: ConfigDict) -> Any:
+    """The class of a dataset; None if no registry knows it."""
+    if not isinstance(dataset.type, str):
+        return dataset.type
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.get(dataset.type)
+
+
+def _read_annotations(cfg: Config, split: str, files: DatasetFiles, dataset: ConfigDict, kind: Any) -> dict | None:
+    """The content of an annotation file in COCO's format, looked through; None for another format."""
+    if not files.ann_file.endswith('.json'):
         return None
-    files.check_images(coco, must_decode)
-    return Categories([category['name'] for category in coco['categories']], files.ann_file)
+    coco = read_json(files.ann_file)
+    instances = 'CocoDataset' in [base.__name__ for base in getattr(kind, '__mro__', ())] and \
+        'Panoptic' not in files.kind
+    if instances:
+        check_structure(files.ann_file, coco)
+    elif not (isinstance(coco, dict) and {'images', 'categories'} <= coco.keys()):
+        return None
+    parts = [part for _, part in nested_dicts(files.key, dataset)]
+    masks = any(part.get('with_mask') for part in parts) or any(
+        'segm' in str(metric.get('metric')) for metric in _metrics(cfg, split))
+    labelled = split == 'train' or not any(metric.get('format_only') for metric in _metrics(cfg, split))
+    upright = not any(part.get('color_type') in ('unchanged', 'color_ignore_orientation') for part in parts)
+    findings = audit(coco, masks, labelled) if instances else []
+    # Training leaves out what it cannot decode, a test cannot.
+    findings += audit_files(coco, files.image_folder, _HEADERS, may_be_empty=split == 'train', upright=upright)
+    _report(files.key, files.ann_file, findings)
+    return coco
 
 
-def _named_categories(scope: str, key: str, dataset: ConfigDict) -> Categories | None:
+def _report(key: str, path: str, findings: list[Finding]) -> None:
+    """Raises a UserError with the first finding that stops a run; prints a table of the others."""
+    fatal = [finding for finding in findings if finding.check.fatal]
+    if fatal:
+        more = f', and {len(fatal) - 1} other kinds of defects' if fatal[1:] else ''
+        raise UserError(f'{key}: {path}: {fatal[0]}{more} (--fix repairs what it can: {_CHECK_COCO} {path} --fix OUT)')
+    if findings:
+        table = make_table(f'{key}: {path}', ('warning', 'count', 'first', 'remedy'), texts=4)
+        for f in findings:
+            table.add_row(f.name + f.note, f'{len(f.rows)} of {f.total}', f.ids, f.check.remedy)
+        Console(stderr=True).print(table)
+
+
+def _check_evaluators(cfg: Config, split: str, files: DatasetFiles, coco: dict) -> None:
+    """Compares the images that metrics know with those of the dataset, where they read another file."""
+    for metric in _metrics(cfg, split) if split != 'train' else ():
+        path = metric.get('ann_file')
+        if not (str(metric.get('type')).endswith('CocoMetric') and path and not is_remote(path, metric)
+                and osp.isfile(path)) or osp.realpath(path) == osp.realpath(files.ann_file):
+            continue
+        other = read_json(path)
+        check_structure(path, other)
+        _report(f'{split}_evaluator', path, audit(other, 'segm' in str(metric.get('metric'))))
+        unknown = {image['id'] for image in coco['images']} - {image['id'] for image in other['images']}
+        if unknown:
+            raise UserError(f'{split}_evaluator: {path} lacks {len(unknown)} of {len(coco["images"])} images of '
+                            f'{files.ann_file}: let the evaluator read the file of the dataset')
+
+
+def _listed_categories(files: DatasetFiles, coco: dict | None) -> Categories | None:
+    """The categories that the data itself names, by an annotation file or by folders."""
+    if not files.classes_from_folders:
+        return Categories([category['name'] for category in coco['categories']], files.ann_file) if coco else None
+    folders = class_folders(files.image_folder)
+    empty = [name for name in folders if not _has_image(osp.join(files.image_folder, name))]
+    if len(empty) == len(folders):
+        raise UserError(f'{files.key}: no sub-folder of {files.image_folder} holds an image; expected '
+                        f'{osp.join(files.image_folder, "<class>/<image>")}')
+    if empty:
+        Console(stderr=True).print(f'warning: {files.key}: {len(empty)} of {len(folders)} classes have no image in '
+                                   f'{files.image_folder}: {_some(empty)}', soft_wrap=True)
+    return Categories(folders, f'folder {files.image_folder}')
+
+
+def _has_image(folder: str) -> bool:
+    return any(name.lower().endswith(_EXTENSIONS) for _, _, names in os.walk(folder) for name in names)
+
+
+def _refuse_folders(files: DatasetFiles, first: Labels, labels: Labels) -> None:
+    lists = [f'only in {here.source}: {_some(names)}' for here, there in ((first, labels), (labels, first))
+             if (names := [name for name in here.order if name not in there.order])]
+    raise UserError(f'{files.key}: classes are numbered by the names of folders, which differ: {"; ".join(lists)}: '
+                    'rename them, or make the missing ones, empty where there is no image')
+
+
+def _compare_labels(labels: dict[str, Labels]) -> None:
+    """Compares what the labels of all datasets stand for with those of the first."""
+    (key, first), *others = labels.items() if labels else [('', None)]
+    for other, its in others:
+        if first.names != its.names:
+            differs = next((i for i, (a, b) in enumerate(zip(first.names, its.names)) if a != b), 'number')
+            raise UserError(f'{other} has other classes than {key}, first at {differs}: {_some(its.names)}, against '
+                            f'{_some(first.names)}: name the same in the same order in metainfo.classes of all')
+
+
+def _named_categories(key: str, dataset: ConfigDict, kind: Any) -> Categories | None:
     """The categories that the config names, else those that the dataset's class knows."""
     names = (dataset.get('metainfo') or {}).get('classes', dataset.get('classes'))
     if isinstance(names, str):
@@ -178,30 +270,31 @@ def _named_categories(scope: str, key: str, dataset: ConfigDict) -> Categories |
                             'names, or a file with one name per line') from error
     if names is not None:
         return Categories(list(names), f'{key}.metainfo.classes')
-    kind = dataset.type
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
     names = getattr(kind, 'METAINFO', {}).get('classes')
     return Categories(list(names), f'{kind.__name__}.METAINFO') if names else None
 
 
-def _compare(key: str, files: DatasetFiles, named: Categories, listed: Categories) -> None:
+def _compare(cfg: Config, files: DatasetFiles, named: Categories, listed: Categories) -> None:
     """Compares the categories that the config names with those of the data."""
     remedy = 'set metainfo=dict(classes=(...)) to the categories of your data'
     if files.classes_from_folders:
         if len(named.names) != len(listed.names):
-            raise UserError(f'{key}: the numbers of classes differ, {listed}, but {named}: {remedy}')
+            raise UserError(f'{files.key}: the numbers of classes differ, {listed}, but {named}: {remedy}')
         return
     absent = [name for name in named.names if name not in listed.names]
     if absent:
-        raise UserError(f'{key}: categories {_some(absent)} are not in the annotations; {listed}, but '
+        raise UserError(f'{files.key}: categories {_some(absent)} are not in the annotations; {listed}, but '
                         f'{named}: {remedy}, and num_classes of the heads to their number')
     in_file_order = [name for name in listed.names if name in named.names]
     # CocoDataset numbers its labels in the file's order, whatever the order of the names.
     if files.kind == 'CocoDataset' and in_file_order != named.names:
-        raise UserError(f'{key}: {named.source} must follow the order of {listed.source}: '
-                        f'{_some(in_file_order)}')
+        if files.key.startswith('train'):
+            raise UserError(f'{files.key}: labels follow the order of {listed.source}, {named.source} another: set '
+                            f'metainfo.classes of all data sets to {_some(in_file_order)}')
+        train = next((DatasetFiles(key, dataset).ann_file for key, dataset in leaf_datasets(cfg, ['train'])), 'TRAIN')
+        raise UserError(f'{files.key}: labels follow the order of {listed.source} ({_some(in_file_order)}), not that of '
+                        f'{named.source} ({_some(named.names)}): sort its categories as in the file that the model is '
+                        f'trained on: {_CHECK_COCO} {files.ann_file} --like {train} --fix OUT')
 
 
 def _compare_heads(key: str, categories: Categories, heads: dict[str, int]) -> None:

@@ -9,7 +9,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmltm.apis.checkpoint_checks import check_checkpoint_files
-from mmltm.apis.dataset_checks import check_datasets
+from mmltm.apis.dataset_checks import Labels, check_datasets
 from mmltm.engine.hooks import IBStatisticsHook
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import UserError
@@ -23,13 +23,16 @@ def is_first_on_machine(launcher: str) -> bool:
     return launcher == 'none' or os.environ.get(_LOCAL_RANK[launcher], '0') == '0'
 
 
-def check_config(cfg: Config, splits: Sequence[str]) -> None:
-    """Checks options, checkpoints' files and the datasets of ``splits``, in this order."""
+def check_config(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
+    """Checks options, checkpoints' files and the datasets of ``splits``, in this order.
+
+    Returns what the labels of the datasets stand for.
+    """
     check_ratio(cfg)
     if 'train' in splits:
         check_amp(cfg)
     check_checkpoint_files(cfg)
-    check_datasets(cfg, splits)
+    return check_datasets(cfg, splits)
 
 
 def check_ratio(cfg: Config) -> None:

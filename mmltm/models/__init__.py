@@ -1,5 +1,7 @@
 """Backbones, necks and heads, registered under ``mmltm``."""
 
+from importlib.util import find_spec
+
 from .backbones import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
 from .heads import EfficientViTClsHead
 from .lora import LTMLoRAModel
@@ -10,3 +12,8 @@ __all__ = [
     'EfficientViT', 'EfficientViTClsHead', 'LTMEfficientViT', 'LTMLoRAModel', 'LTMMobileViT', 'LTMSwin',
     'LTMVisionTransformer', 'SimpleFPN', 'TOKEN_MERGERS'
 ]
+
+if find_spec('mmdet'):  # classifiers need none
+    from .tta import InstanceTTAModel  # noqa: F401
+
+    __all__ += ['InstanceTTAModel']

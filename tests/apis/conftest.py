@@ -17,8 +17,9 @@ def write_coco(folder, categories=CATEGORIES, images=3):
         for name in names:
             (folder / split / name).write_bytes(b'' if split.startswith('train') else b'content')
         content = dict(
-            images=[dict(id=i, file_name=name) for i, name in enumerate(names)],
-            categories=[dict(id=i + 1, name=name) for i, name in enumerate(categories)], annotations=[])
+            images=[dict(id=i, file_name=name, width=9, height=8) for i, name in enumerate(names)],
+            categories=[dict(id=i + 1, name=name) for i, name in enumerate(categories)],
+            annotations=[dict(id=1, image_id=0, category_id=1, iscrowd=0, area=16., bbox=[1, 1, 4, 4])])
         (folder / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
 
 
@@ -58,6 +59,7 @@ def classification(tmp_path):
     for split in ('train', 'val'):
         for name in ('n01', 'n02'):
             (root / split / name).mkdir(parents=True)
+            (root / split / name / 'a.jpg').touch()
     return Config(dict(
         default_scope='mmpretrain',
         data_preprocessor=dict(num_classes=2),
