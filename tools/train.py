@@ -76,11 +76,11 @@ def main():
     guard_loading(cfg)
     first = is_first_on_machine(args.launcher)
     if first:
-        check_config(cfg, splits=('train', 'val'))
+        labels = check_config(cfg, splits=('train', 'val'))
     runner = build_runner(cfg)
     if first:
         check_statistics(runner)
-        check_trained(runner, cfg)
+        check_trained(runner, cfg, labels)
     build_loop(runner, 'train')
     build_loop(runner, 'val')
     runner.train()

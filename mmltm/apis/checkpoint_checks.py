@@ -1,6 +1,6 @@
 """Checks of the checkpoints that a config and a training start from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -39,7 +39,7 @@ def _pretrained(key: str, value) -> Iterator[tuple[str, dict]]:
             if part.get('type') == 'Pretrained' and isinstance(part.get('checkpoint'), str))
 
 
-def check_classes(path: str, checkpoint: dict, labels: dict[str, Labels]) -> None:
+def check_classes(path: str, checkpoint: dict, labels: Mapping[str, Labels]) -> None:
     """Compares the classes that a checkpoint was trained on, as far as it says, with those of the datasets.
 
     Raises:
@@ -58,17 +58,18 @@ def check_classes(path: str, checkpoint: dict, labels: dict[str, Labels]) -> Non
                 f'order of the checkpoint: {", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}')
 
 
-def check_trained(runner: Runner, cfg: Config) -> None:
+def check_trained(runner: Runner, cfg: Config, labels: Mapping[str, Labels] = {}) -> None:
     """Checks the checkpoints that training starts from, and logs what they bring.
 
-    One to resume from must be of this very model. Pre-trained weights must fill most of the keys that they are meant
-    for, and every mask if they hold any.
+    One to resume from must be of this very model, and its classes those of the datasets (``labels``). Pre-trained
+    weights must fill most of the keys that they are meant for, and every mask if they hold any.
     """
     start, model = cfg.get('load_from'), unwrapped_model(runner)
     if cfg.get('resume'):
         if start:
             checkpoint = read_checkpoint(start)
             check_tested(model, start, checkpoint, runner.logger, masks_may_miss=False)
+            check_classes(start, checkpoint, labels)
             if 'message_hub' not in checkpoint:
                 raise UserError(f'cannot resume from {start}, which holds weights but no state of a training: '
                                 f'to start from its weights, use --cfg-options load_from={start}')

@@ -1,7 +1,8 @@
 """An audit of a file in COCO's format: what is wrong with its images, categories, boxes and masks, kind by kind.
 
 mmdet and pycocotools trust such a file: they pass over what they cannot use, or fail when all inference is done. Each
-kind of defect is one entry of :data:`~mmltm.apis.coco_checks.CHECKS`, found for all items at once; 900,000 annotations take seconds.
+kind of defect, an entry of :data:`~mmltm.apis.coco_checks.CHECKS`, is found for all items at once: 900,000 annotations
+take seconds.
 """
 
 import gc

@@ -22,7 +22,8 @@ def audit_files(coco: dict, folder: str, limit: int | None = None, may_be_empty:
     images = coco['images']
     names = [image['file_name'] if isinstance(image.get('file_name'), str) else None for image in images]
     paths = [None if name is None else osp.join(folder, name) for name in names]
-    present = {parent: set(os.listdir(parent)) if osp.isdir(parent) else set()  # asking for each takes long on a network
+    # Asking for each file takes long on network storage.
+    present = {parent: set(os.listdir(parent)) if osp.isdir(parent) else set()
                for parent in {osp.dirname(path) for path in paths if path}}
     rows: dict[str, list[int]] = defaultdict(list)
     rows['file does not exist'] = [i for i, path in enumerate(paths)

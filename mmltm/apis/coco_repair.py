@@ -1,4 +1,4 @@
-"""Repair of a file in COCO's format: what :mod:`~mmltm.apis.coco_audit` finds, put right where the right value is known.
+"""Repair of a file in COCO's format: what :mod:`~mmltm.apis.coco_audit` finds, where the right value is known.
 
 What :data:`~mmltm.apis.coco_checks.CHECKS` says of each kind of defect under ``fix`` is done here.
 """
@@ -40,7 +40,7 @@ def area_of(annotation: dict) -> float:
 
 
 def complete(annotation: dict) -> None:
-    """Fills in, in place, what may be missing: ``iscrowd`` (0), ``area``; takes out what are no polygons, if others are.
+    """Fills in, in place, what may be missing: ``iscrowd`` (0), ``area``; drops short polygons beside whole ones.
 
     So far mmdet and pycocotools fail on an annotation, the latter when all inference is done, or read it amiss.
     """
@@ -80,7 +80,7 @@ def _to_numbers(key: str, known_to: str = '') -> Callable:
             coco[part][i][key] = _number(coco[part][i].get(key))
         known = {item.get('id') for item in coco[known_to]} if known_to else None
         _drop(coco, part, {i for i in rows if type(value := coco[part][i][key]) is not int
-                           or known is not None and value not in known})
+                           or not -2**63 <= value < 2**63 or known is not None and value not in known})
     return repair
 
 

@@ -85,8 +85,8 @@ def check_keys(cfg: Config, options: Iterable[str]) -> None:
             path = '.'.join(parts[:i])
             if isinstance(value, (list, tuple)):
                 if not (part.isdigit() and int(part) < len(value)):
-                    raise UserError(f'--cfg-options {key}: {path} is a list of {len(value)} entries, to be numbered from '
-                                    f'0, and {part} is none of them')
+                    raise UserError(f'--cfg-options {key}: {path} is a list of {len(value)} entries, numbered from 0, '
+                                    f'and {part} is none of them')
                 value = value[int(part)]
             elif isinstance(value, dict) and part in value:
                 value = value[part]
@@ -147,7 +147,7 @@ def follow_variables(cfg: Config, options: dict) -> dict:
                   and type(item) is type(cfg[name]) and _unscoped(item) == _unscoped(cfg[name])]
         if not isinstance(cfg[name], (dict, list, tuple)):
             hint = f', one of {", ".join(places[:3])}' if places else ''
-            raise UserError(f'--cfg-options {key}: {name} is a name within the config file, which has been read already: '
-                            f'set what is made of it{hint}')
+            raise UserError(f'--cfg-options {key}: {name} is a name within the config file, which has been read '
+                            f'already: set what is made of it{hint}')
         result.update({f'{place}.{below}' if below else place: value for place in places if cfg[name]})
     return result

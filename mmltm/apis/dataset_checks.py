@@ -32,7 +32,7 @@ MINI_SET_HINT = ('; or make the mini set: python tools/dataset_converters/make_m
 _CHECK_COCO = 'python tools/dataset_converters/check_coco.py'
 # These fetch their files themselves.
 _DOWNLOADING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
-# mmpretrain's datasets whose sub-folders are the classes when there is no annotation file, and what they take for images.
+# mmpretrain's datasets whose sub-folders are the classes if there is no annotation file, and what are images to them.
 _FOLDERS_AS_CLASSES = ('ImageNet', 'ImageNet21k', 'CustomDataset')
 _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 # Images whose headers are opened before a run, evenly spread over a set; check_coco.py opens all.
@@ -136,7 +136,8 @@ def check_datasets(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
         named = _named_categories(files.key, dataset, kind)
         if listed:
             first = next(iter(labels.values()), None)
-            order = [name for name in listed.names if named is None or files.classes_from_folders or name in named.names]
+            order = [name for name in listed.names
+                     if named is None or files.classes_from_folders or name in named.names]
             labels[files.key] = Labels(named.names if named else listed.names, order, listed.source)
             if first and files.classes_from_folders and order != first.order:
                 _refuse_folders(files, first, labels[files.key])
@@ -292,9 +293,9 @@ def _compare(cfg: Config, files: DatasetFiles, named: Categories, listed: Catego
             raise UserError(f'{files.key}: labels follow the order of {listed.source}, {named.source} another: set '
                             f'metainfo.classes of all data sets to {_some(in_file_order)}')
         train = next((DatasetFiles(key, dataset).ann_file for key, dataset in leaf_datasets(cfg, ['train'])), 'TRAIN')
-        raise UserError(f'{files.key}: labels follow the order of {listed.source} ({_some(in_file_order)}), not that of '
-                        f'{named.source} ({_some(named.names)}): sort its categories as in the file that the model is '
-                        f'trained on: {_CHECK_COCO} {files.ann_file} --like {train} --fix OUT')
+        raise UserError(f'{files.key}: labels follow the order of {listed.source} ({_some(in_file_order)}), not that '
+                        f'of {named.source} ({_some(named.names)}): sort its categories as in the file that the model '
+                        f'is trained on: {_CHECK_COCO} {files.ann_file} --like {train} --fix OUT')
 
 
 def _compare_heads(key: str, categories: Categories, heads: dict[str, int]) -> None:

@@ -9,9 +9,9 @@ from mmltm.apis.coco_repair import complete, renumber
 
 
 def mend_readers(scope: str) -> None:
-    """Lets mmdet read files that lack ``iscrowd`` or ``area`` or number annotations from 0; mmpretrain no hidden folder.
+    """Lets mmdet read files that lack ``iscrowd`` or ``area`` or count from 0; mmpretrain pass over hidden folders.
 
-    For this process; ``scope`` is the config's ``default_scope``.
+    In this process; ``scope`` is the config's ``default_scope``.
     """
     if scope == 'mmdet':
         from mmdet.datasets.api_wrappers import COCO

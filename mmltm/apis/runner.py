@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed
 
+from mmltm.apis.readers import mend_readers
 from mmltm.engine.whole_files import newest_whole_checkpoint
 from mmltm.errors import UserError
 from mmltm.models.builder import build_error
@@ -40,6 +41,7 @@ def prepare_work_dir(cfg: Config) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """Builds the runner with its model, but no datasets; an error in one line says why that cannot be done."""
+    mend_readers(cfg.default_scope)
     if get_device() == 'cpu' and cfg.launcher == 'pytorch':
         # Without a GPU, mmengine would ask for NCCL, and for a CUDA device for each process.
         distributed.init_process_group('gloo')

@@ -1,4 +1,4 @@
-"""Test-time augmentation: each test image is looked at flipped and in several sizes, and what is predicted is merged."""
+"""Test-time augmentation: each test image is seen flipped and in several sizes, and what is predicted is merged."""
 
 import copy
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ from mmltm.errors import UserError
 
 _RESIZES = ('Resize', 'ResizeEdge', 'FixScaleResize')
 # Views of one object overlap, as its proposals do.
-_MERGE = dict(mmdet=dict(type='mmltm.InstanceTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5),
-                                                                     max_per_img=100)),
-              mmpretrain=dict(type='AverageClsScoreTTA'))
+_MERGE: dict[str, dict[str, Any]] = {
+    'mmdet': dict(type='mmltm.InstanceTTAModel', tta_cfg=dict(
+        nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
+    'mmpretrain': dict(type='AverageClsScoreTTA')}
 
 
 def set_tta(cfg: Config, scales: Sequence[float]) -> None:

@@ -1,7 +1,10 @@
 """Finding, reading and overriding configs of either family."""
 
+import argparse
+
 import pytest
 
+from mmltm.apis.cli import add_common_arguments
 from mmltm.apis.config import find_config, load_config
 from mmltm.errors import UserError
 
@@ -41,10 +44,40 @@ def test_unusable_config(tmp_path, text, message):
         load_config(write(tmp_path / 'c.py', text))
 
 
-def test_options_that_do_not_apply(tmp_path):
-    path = write(tmp_path / 'c.py', "default_scope = 'mmdet'\nmodel = dict(depth=18)")
-    with pytest.raises(UserError, match='cannot read config .*c.py'):
-        load_config(path, {'model.depth.x': 1})
+PIPELINES = """
+default_scope = 'mmdet'
+train_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(1333, 800))]
+train_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=train_pipeline))
+"""
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    return parser.parse_args(words).cfg_options
+
+
+def test_new_keys_are_declared(tmp_path):
+    path = write(tmp_path / 'c.py', PIPELINES)
+    with pytest.raises(UserError, match='nothing reads mine .a key that is new: --cfg-options-new.'):
+        load_config(path, parsed('--cfg-options', 'mine.depth=1'))
+    cfg = load_config(path, parsed('--cfg-options-new', 'mine.depth=1', '--cfg-options', 'load_from=a.pth'))
+    assert cfg.mine.depth == 1 and cfg.load_from == 'a.pth'
+
+
+def test_keys_of_arguments_that_the_config_leaves_out(tmp_path):
+    path = write(tmp_path / 'c.py', PIPELINES)
+    options = {'train_dataloader.dataset.metainfo.classes': ('cat', ), 'train_dataloader.batch_size': 2,
+               'randomness.seed': 0, 'train_dataloader.dataset.indices': 4}
+    cfg = load_config(path, options)
+    assert cfg.train_dataloader.dataset.metainfo.classes == ('cat', ) and cfg.randomness.seed == 0
+
+
+@pytest.mark.parametrize('key', ['train_pipeline.1.scale', 'train_dataloader.dataset.pipeline.1.scale'])
+def test_keys_into_lists(tmp_path, key):
+    cfg = load_config(write(tmp_path / 'c.py', PIPELINES), {key: (64, 64)})
+    first, second = cfg.train_dataloader.dataset.pipeline
+    assert second.scale == (64, 64) and first.type == 'LoadImageFromFile'
 
 
 def test_config_lacks_what_is_needed(tmp_path):

@@ -56,14 +56,14 @@ def test_missing_image_folder(detection, coco):
 
 def test_missing_images(detection, coco):
     (coco / 'train2017' / '1.jpg').unlink()
-    with refused(f'1 of 3 images listed in .* do not exist, first {coco}/train2017/1.jpg$'):
+    with refused(f'file does not exist: 1 of 3 images, first {coco}/train2017/1.jpg; check the image folder'):
         check_datasets(detection, SPLITS)
 
 
 def test_empty_images_matter_in_evaluation_only(detection, coco):
     (coco / 'val2017' / '2.jpg').write_bytes(b'')
     check_datasets(detection, ('train',))  # there they are skipped
-    with refused(f'1 of 3 images listed in .* are empty files, first {coco}/val2017/2.jpg$'):
+    with refused(f'file is empty: 1 of 3 images, first {coco}/val2017/2.jpg; replace'):
         check_datasets(detection, ('val',))
 
 
@@ -118,12 +118,6 @@ def test_category_that_the_file_lacks(detection, coco):
         check_datasets(detection, SPLITS)
 
 
-def test_categories_in_another_order(detection, coco):
-    rewrite(coco, 'train', categories=categories('square', 'circle', 'star'))
-    with refused('must follow the order of .*: square, circle, star'):
-        check_datasets(detection, SPLITS)
-
-
 def test_classes_without_a_comma(detection):
     detection.val_dataloader.dataset.metainfo.classes = 'circle'  # from classes=('circle')
     with refused("classes is the text 'circle', which names no file; expected a list"):
@@ -143,12 +137,6 @@ def test_out_of_sight_is_not_checked(detection, change):
     detection.val_dataloader.dataset.update(dict(data_root='gone'), **change)
     detection.val_evaluator.backend_args = dict(backend='petrel')
     check_datasets(detection, SPLITS)
-
-
-def test_folders_against_classes(classification, tmp_path):
-    (tmp_path / 'imagenet' / 'train' / 'n03').mkdir()
-    with refused('3 in folder .*train .n01, n02, n03., but 2 in .*metainfo.classes .a, b.'):
-        check_datasets(classification, SPLITS)
 
 
 def test_default_classes_against_folders(classification):
@@ -179,7 +167,7 @@ def test_layout_of_class_folders(classification, tmp_path):
 
 def test_list_of_images_beside_folders(classification, tmp_path):
     """ImageNet takes meta/train.txt where it exists; the folders are then not the classes."""
-    (tmp_path / 'imagenet' / 'train' / 'n03').mkdir()
+    (tmp_path / 'imagenet' / 'val' / 'n02').rename(tmp_path / 'imagenet' / 'val' / 'n03')
     (tmp_path / 'imagenet' / 'meta').mkdir()
     (tmp_path / 'imagenet' / 'meta' / 'train.txt').write_text('n01/a.jpg 0\n')
     check_datasets(classification, SPLITS)

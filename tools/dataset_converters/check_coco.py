@@ -37,11 +37,9 @@ def main():
     parser.add_argument('--like', metavar='FILE', help='file whose categories are to be the same, in the same order')
     parser.add_argument('--fix', metavar='OUT', help='write a repaired copy, and say what has been changed')
     args = parser.parse_args()
-    for path in filter(None, (args.file, args.like)):
-        if not osp.isfile(path):
-            raise UserError(f'annotation file {path} does not exist')
-    if args.images and not osp.isdir(args.images):
-        raise UserError(f'image folder {args.images} does not exist')
+    for path, exists in ((args.file, osp.isfile), (args.like, osp.isfile), (args.images, osp.isdir)):
+        if path and not exists(path):
+            raise UserError(f'{path} does not exist')
     if args.fix and osp.exists(args.fix):
         raise UserError(f'{args.fix} exists: choose another name for the repaired copy')
     coco = read_json(args.file)
@@ -53,9 +51,8 @@ def main():
                       f.check.remedy, f.check.fix)
     counts = ', '.join(f'{len(coco.get(part, []))} {part}' for part in ('images', 'annotations', 'categories'))
     Console().print(table if findings else f'{args.file}: nothing is wrong ({counts})', soft_wrap=not findings)
-    if args.fix:
-        for finding in repair(coco, folder=args.images):
-            print(f'{finding.name}: {len(finding.rows)} {finding.check.part}: {finding.check.fix}')
+    for finding in repair(coco, folder=args.images) if args.fix else ():
+        print(f'{finding.name}: {len(finding.rows)} {finding.check.part}: {finding.check.fix}')
     if args.like:
         print(sort_categories(coco, read_json(args.like), args.like))
     if args.fix:
