@@ -67,7 +67,6 @@ def main():
         set_show(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:
         set_out(cfg, args.out)
-    guard_loading(cfg)
     first = is_first_on_machine(args.launcher)
     if first:
         labels = check_config(cfg, splits=('test',))
@@ -75,6 +74,7 @@ def main():
         check_classes(args.checkpoint, checkpoint, labels)
     if args.tta is not None:
         set_tta(cfg, args.tta)
+    guard_loading(cfg)
     runner = build_runner(cfg)
     if first:
         model = unwrapped_model(runner)

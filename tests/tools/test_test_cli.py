@@ -37,10 +37,11 @@ def call(root, monkeypatch, tmp_path):
     return run
 
 
-def test_saves_predictions_and_pictures(tiny_coco, tiny_config, checkpoint, run_tool, root, tmp_path):
+@pytest.mark.parametrize('options', [(), ('--tta', 0.75, 1)], ids=['', 'tta'])
+def test_saves_predictions_and_pictures(tiny_coco, tiny_config, checkpoint, run_tool, root, tmp_path, options):
     process = run_tool(
         sys.executable, root / 'tools' / 'test.py', tiny_config, checkpoint, '--data-root', tiny_coco,
-        '--out', 'results/foo.json', '--show-dir', 'pictures', cwd=tmp_path)
+        '--out', 'results/foo.json', '--show-dir', 'pictures', *options, cwd=tmp_path)
     assert process.returncode == 0, process.stderr[-3000:]
     assert 'coco/bbox_mAP' in process.stdout and 'coco/segm_mAP' in process.stdout
     files = sorted(path.name for path in (tmp_path / 'results').iterdir())
