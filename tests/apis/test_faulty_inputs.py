@@ -400,8 +400,8 @@ def test_turned_image_passes_as_it_is_loaded(world):
 def page():
     lines = ['# Faulty inputs, and what each gets', '',
              'Written by `python -m tests.apis.test_faulty_inputs`; every row is a test. "refused" ends in one line, '
-             'before a model is built; a "warning" goes on. `--fix` is that of `tools/dataset_converters/check_coco.py`.', '',
-             '| input | gets | `--fix` |', '| --- | --- | --- |']
+             'before a model is built; a "warning" goes on. `--fix` is of `tools/dataset_converters/check_coco.py`.',
+             '', '| input | gets | `--fix` |', '| --- | --- | --- |']
     return '\n'.join([*lines, *(f'| {row.broken} | {row.gets} | {row.fix} |' for row in ROWS), ''])
 
 
