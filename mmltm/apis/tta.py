@@ -42,7 +42,9 @@ def _augmented(key: str, pipeline: Sequence[dict], scales: Sequence[float]) -> l
     begin = len(steps) - 1 if resize is None else resize
     views: list[list[dict]] = [[step] for step in steps[begin:]]
     if resize is not None:
-        views[0] = [{**steps[resize], **_scaled(steps[resize], scale)} for scale in scales]
+        # The first view keeps its ground truth, which is drawn: the one nearest to the test's own.
+        nearest_first = sorted(scales, key=lambda scale: abs(scale - 1))
+        views[0] = [{**steps[resize], **_scaled(steps[resize], scale)} for scale in nearest_first]
     pack = {name: value for name, value in steps[-1].items() if name != 'meta_keys'}  # by default with the flip
     flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
     return [*steps[:begin], dict(type='TestTimeAug', transforms=[*views[:-1], flips, [pack]])]

@@ -36,7 +36,7 @@ def test_views_of_a_detector(image):
     assert cfg.model.module == dict(type='X') and cfg.test_dataloader.collate_fn.type == 'pseudo_collate'
     with DefaultScope.overwrite_default_scope('mmdet'):
         views = Compose(cfg.test_dataloader.dataset.dataset.pipeline)(dict(img_path=image, img_id=1))
-    assert [tuple(view.shape[1:]) for view in views['inputs']] == [(20, 40), (20, 40), (40, 80), (40, 80)]
+    assert [tuple(view.shape[1:]) for view in views['inputs']] == [(40, 80), (40, 80), (20, 40), (20, 40)]
     assert [sample.flip for sample in views['data_samples']] == [False, True] * 2
     assert torch.equal(views['inputs'][0].flip(-1), views['inputs'][1])
 
