@@ -15,7 +15,7 @@ it pointed elsewhere (cosine with the gradient of the true Q -0.1, or 0.4 on cen
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .assignment import conditional_from_joint
 from .bottleneck import label_scores
@@ -168,3 +168,26 @@ class ClassStatistics(ClassCentroids):
         label_q = conditional_from_joint(self.epoch_joint.T).T
         self.label_q.copy_(torch.where(labels[:, None], label_q, self.label_q))
         self.assigned.copy_(torch.where(labels.any(), self.epoch_joint.sum(0), self.assigned))
+
+
+class FoldedStatistics(nn.Module):
+    """What is left of :class:`ClassStatistics` for inference: the projection, and all that V depends on, as buffers."""
+    projection: Tensor | None
+
+    def __init__(self, stats: ClassStatistics) -> None:
+        super().__init__()
+        self.beta = stats.beta
+        self.register_buffer('projection', stats.projection)
+        self._numbers = {}
+        for name, value in stats.frame()._asdict().items():
+            if value is None or isinstance(value, Tensor):
+                self.register_buffer(name, None if value is None else value.contiguous())
+            else:
+                self._numbers[name] = value
+
+    @torch.no_grad()
+    @full_precision
+    def posterior_direction(self, merged: Tensor) -> Tensor:
+        """As that of the statistics."""
+        names = (name for name in PosteriorFrame._fields if name not in self._numbers)
+        return PosteriorFrame(**{name: getattr(self, name) for name in names}, **self._numbers).direction(merged)

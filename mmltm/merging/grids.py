@@ -222,7 +222,8 @@ def resample_mask(mask: Tensor, source: Grid, target: Grid, new_source: Grid, ne
 
 def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
     """View tokens of a grid, (..., h w, C), as a map, (..., C, h, w)."""
-    return tokens.transpose(-2, -1).unflatten(-1, grid)
+    # The exporters of torch.jit take the batch of what is unflattened for a fixed number.
+    return tokens.transpose(-2, -1).reshape(*tokens.shape[:-2], tokens.shape[-1], *grid)
 
 
 def map_to_tokens(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics
+from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics, FoldedStatistics
 from mmltm.ib.precision import at_least_float32, autocast_off
 
 from .grids import Grid, resample_mask
@@ -83,7 +83,7 @@ class LTM(LearntMask):
         active (bool): Whether to merge. While False the statistics are kept all the same.
     """
     presets = {'paper': PAPER}
-    step: Tensor
+    step: Tensor | None
 
     def __init__(self, *args, num_classes: int | None = None, mode: str = 'instance', eta: float = 1.0,
                  layer: bool = True, beta: float = 10.0, normalize: bool = True, center: bool = True,
@@ -98,13 +98,14 @@ class LTM(LearntMask):
         self.stats: ClassStatistics | None = None
         self.report: BottleneckReport | None = None
         self.step_weight: nn.Parameter | None = None
+        self.register_buffer('step', None)
         if num_classes is not None and not self.first:
             tokens, merged_tokens = math.prod(self.source), math.prod(self.target)
             space: dict[str, Any] = dict(beta=beta, normalize=normalize, center=center)
             self.stats = ClassStatistics(num_classes, merged_tokens, self.embed_dims, stat_dim, **space)
             channels = self.stats.centroids.shape[-1]
             self.report = BottleneckReport(num_classes, tokens * channels, **space)
-            self.register_buffer('step', torch.zeros_like(self.logits))
+            self.step = torch.zeros_like(self.logits)
             if mode == 'instance':
                 self.step_gain = nn.Parameter(torch.tensor(float(eta)))
                 if layer:
@@ -123,7 +124,7 @@ class LTM(LearntMask):
     def forward(self, x: Tensor, carry: Carry | None = None) -> tuple[WindowedMerge | None, Carry | None]:
         """See :class:`GridMerger`. For the statistics, channels of maps that merge alike are one token's, D in all."""
         if self.is_constant:
-            of = ('logits', ) if self.stats is None else ('logits', 'step')
+            of = ('logits', ) if self.step is None else ('logits', 'step')
             own, steps = self.kept('carry', lambda: self._static_carry(x, carry), of, carry)
             return (self.constant_operator(x, lambda source, target: self.matrices(source, target, steps), of, carry)
                     if self.active else None), own
@@ -151,7 +152,7 @@ class LTM(LearntMask):
         if carry is not None and isinstance(carry.steps, Tensor):
             steps = resample_mask(carry.steps, carry.source, carry.target, self.source, self.target)
         x, pending = self._pending(x, carry)
-        if self.stats is not None:
+        if self.step is not None:
             step = at_least_float32(self.step)
             if learning:
                 operator = self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2)
@@ -242,7 +243,7 @@ class LTM(LearntMask):
             self._known.fit_projection(x.flatten(1, -3).permute(0, 2, 3, 1).float())
             self.fitting = False
         if self._known.projection is None:
-            return operator.cut(x.flatten(1, -3).permute(0, 2, 3, 1).to(self._known.centroids.dtype))
+            return operator.cut(at_least_float32(x.flatten(1, -3).permute(0, 2, 3, 1)))
         return operator.cut(project_map(x, self._known.projection))
 
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
@@ -294,6 +295,14 @@ class LTM(LearntMask):
                      for tile, side in zip((region.rows, region.cols), operator.grid)]
             parts.append(targets.for_windows(*edges).shares.unflatten(0, (batch, -1)))
         return targets._replace(shares=torch.cat(parts, 1).flatten(0, 1))
+
+    def fold(self) -> None:
+        """Keep of the statistics only what evaluation needs. There is no way back."""
+        self.report = None
+        if self.mode == 'static' or self.stats is None:
+            self.stats = None
+        else:
+            self.stats, self.step = FoldedStatistics(self.stats), None
 
     @property
     def checksum(self) -> Tensor:

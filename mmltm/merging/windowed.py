@@ -42,6 +42,17 @@ def _channels_last(x: Tensor) -> bool:
     return x.stride(-3) == 1
 
 
+def _as_maps(x: Tensor) -> Tensor:
+    """All maps of all images, (B, ..., C, H, W), one after the other."""
+    # Where there is nothing to do nothing is done: exporters take what is flattened for of a fixed size.
+    return x if x.dim() == 4 else x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def _grouped_as(x: Tensor, maps: Tensor) -> Tensor:
+    """The way back from :func:`_as_maps` of ``x``, for maps of any size."""
+    return maps if x.dim() == 4 else maps.reshape(*x.shape[:2], *maps.shape[1:])
+
+
 def _to_tiles(x: Tensor, rows: int, cols: int) -> Tensor:
     """T = rows * cols tiles of a map, (B C T, h w), or (B T, h w, C) if its channels come last in memory."""
     (b, c), (height, width) = x.shape[:2], as_grid(x.shape[-2:])
@@ -149,17 +160,17 @@ class WindowedMerge:
             rows = _cut_rows(x, [(band.repeat, len(band.merge)) for band in self.bands])
             merged = [part @ band.merge.to(x.dtype) for part, band in zip(rows, self.bands)]
             return _join_rows(merged, (*x.shape[:-2], *self.merged_grid))
-        maps = x.reshape(-1, *x.shape[-3:])
-        return _cat([_merge_line(maps, line) for line in self._lines], 2).unflatten(0, x.shape[:-3])
+        maps = _as_maps(x)
+        return _grouped_as(x, _cat([_merge_line(maps, line) for line in self._lines], 2))
 
     def unmerge(self, y: Tensor) -> Tensor:
         """U y: (B, ..., C, H', W') to (B, ..., C, H, W)."""
-        maps, lines, top = y.reshape(-1, *y.shape[-3:]), [], 0
+        maps, lines, top = _as_maps(y), [], 0
         for line in self._lines:
             height = line[0].rows.repeat * line[0].rows.merged
             lines.append(_unmerge_line(maps[:, :, top:top + height], line))
             top += height
-        return _cat(lines, 2).unflatten(0, y.shape[:-3])
+        return _grouped_as(y, _cat(lines, 2))
 
     def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
         """All tokens plus what merged space has added since: full + U (update - merged), merged = G^T full."""
