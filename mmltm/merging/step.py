@@ -103,7 +103,7 @@ def resize_tokens(tokens: Tensor, grid: Grid, size: Grid) -> Tensor:
     if grid == size:
         return tokens
     maps = F.interpolate(tokens_to_map(tokens.flatten(0, 1), grid), size=size, mode='bilinear', align_corners=False)
-    return map_to_tokens(maps).unflatten(0, tokens.shape[:2])
+    return map_to_tokens(maps).reshape(*tokens.shape[:2], -1, tokens.shape[-1])
 
 
 def join_windows(tiles: Sequence[Tensor], grids: Sequence[Grid], size: Grid) -> Tensor:
@@ -115,5 +115,5 @@ def join_windows(tiles: Sequence[Tensor], grids: Sequence[Grid], size: Grid) -> 
 def split_windows(windows: Tensor, operator: WindowedMerge, batch: int, size: Grid) -> list[Tensor]:
     """The way back from :func:`join_windows` for merged tokens: (B T, P, d) to (B, T, p, d) for each kind of tile."""
     kinds = [kind_of(region) for region in operator.regions]
-    parts = windows.unflatten(0, (batch, -1)).split([count for *_, count in kinds], 1)
+    parts = windows.reshape(batch, -1, *windows.shape[1:]).split([count for *_, count in kinds], 1)
     return [resize_tokens(part, size, target) for part, (_, target, _) in zip(parts, kinds)]

@@ -82,8 +82,8 @@ def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
         return matrix.transpose(-2, -1) @ tiles if channels_last else tiles @ matrix
     batch, count = matrix.shape[:2]
     if channels_last:
-        return matrix.transpose(-2, -1)[:, None] @ tiles.unflatten(0, (batch, -1, count))
-    tiles = tiles.unflatten(0, (batch, -1, count)).transpose(1, 2)
+        return matrix.transpose(-2, -1)[:, None] @ tiles.reshape(batch, -1, count, *tiles.shape[1:])
+    tiles = tiles.reshape(batch, -1, count, *tiles.shape[1:]).transpose(1, 2)
     return (tiles @ matrix).transpose(1, 2)
 
 
@@ -123,8 +123,8 @@ class WindowedMerge:
     def cut(self, tokens: Tensor) -> list[Tensor]:
         """The windows of every region, in the order of :attr:`regions`: (B, H, W, d) to (B, T, h w, d) each."""
         x = tokens.contiguous().permute(0, 3, 1, 2)
-        return [_to_tiles(_cut(x, rows, cols), rows.repeat, cols.repeat).unflatten(0, (x.shape[0], -1))
-                for rows, cols, *_ in self.regions]
+        return [_to_tiles(_cut(x, rows, cols), rows.repeat, cols.repeat).reshape(
+            x.shape[0], -1, rows.size * cols.size, x.shape[1]) for rows, cols, *_ in self.regions]
 
     def with_matrices(self, matrices: Sequence[tuple[Tensor, Tensor]]) -> 'WindowedMerge':
         """The same merging with other matrices, G and U of every region, each of either shape of :class:`Region`."""

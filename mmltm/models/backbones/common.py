@@ -101,7 +101,7 @@ class MergedMap:
         """
         if isinstance(merger, nn.Identity):
             return x
-        operator, self.carry = merger(x if groups is None else x.unflatten(0, (-1, groups)), self.carry)
+        operator, self.carry = merger(x if groups is None else x.reshape(-1, groups, *x.shape[1:]), self.carry)
         if operator is None:
             return x
         merged = operator.merge(x)
