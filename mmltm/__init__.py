@@ -14,7 +14,8 @@ __version__ = '0.1.0'
 compat.install()
 
 # Imported on first use: importing mmltm stays cheap, and takes none of mmpretrain's modules along.
-_LAZY = dict(apply_ltm='mmltm.models.apply', deploy='mmltm.models.deploy', get_model='mmltm.apis.model', list_models='mmltm.models.zoo')
+_LAZY = dict(apply_ltm='mmltm.models.apply', deploy='mmltm.models.deploy', get_model='mmltm.apis.model',
+             list_models='mmltm.models.zoo')
 
 __all__ = ['__version__', *_LAZY]
 

@@ -35,7 +35,7 @@ class KeepsConstants(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._constants: dict[Hashable, tuple] = {}
-        self._own: dict[str, Tensor | None] = {}
+        self._own: dict[str, Any] = {}
 
     def kept(self, key: Hashable, make: Callable[[], Made], of: tuple[str, ...] = (), after: Any = None) -> Made:
         """What ``make`` makes, without a gradient, until one of the own tensors named ``of`` changes, or ``after``."""
@@ -43,8 +43,8 @@ class KeepsConstants(nn.Module):
             if key not in self._constants:
                 self._constants[key] = None, make(), after
             return self._constants[key][1]
-        own = self._own if exporting() else self
-        tensors = [own[name] if own is self._own else getattr(self, name) for name in of]
+        own = self._own if exporting() else {}
+        tensors: list[Tensor] = [own[name] if name in own else getattr(self, name) for name in of]
         # Tensors made in inference mode count no versions; what replaces or changes them forgets all that is kept.
         stamp = (*((id(x), 0 if x.is_inference() else x._version) for x in tensors), id(after))
         found = self._constants.get(key)

@@ -302,7 +302,7 @@ class LTM(LearntMask):
         if self.mode == 'static' or self.stats is None:
             self.stats = None
         else:
-            self.stats, self.step = FoldedStatistics(self.stats), None
+            self.stats, self.step = cast(ClassStatistics, FoldedStatistics(self.stats)), None
 
     @property
     def checksum(self) -> Tensor:

@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mmltm.errors import UserError
-from mmltm.ib import FoldedStatistics
 from mmltm.merging import LTM
 from mmltm.merging.grids import Grid
 from mmltm.merging.trace import mergers_of

@@ -39,7 +39,7 @@ FAMILIES = dict(
     LTMMobileViT=Small(lambda **kwargs: LTMMobileViT(
         [['mobilenetv2', 16, 2, 1, 1], ['mobilevit', 24, 2, 24, 48, 3, 2]], out_indices=(1, ), **kwargs), (112, 160)),
     LTMSwin=Small(lambda **kwargs: LTMSwin(
-        dict(embed_dims=12, depths=[2, 2], num_heads=[1, 2]), out_indices=(0, ), drop_path_rate=0., **kwargs), (28, 40)),
+        dict(embed_dims=12, depths=[2, 2], num_heads=[1, 2]), out_indices=(0, ), **kwargs), (28, 40)),
     LTMVisionTransformer=Small(lambda **kwargs: LTMVisionTransformer(
         dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48), img_size=(56, 80), patch_size=8,
         **kwargs), (56, 80)))

@@ -11,7 +11,6 @@ import mmltm
 from mmltm.errors import UserError
 from mmltm.models.builder import build_model
 from mmltm.models.mergers import TOKEN_MERGERS
-
 from tests.models.small_backbones import FAMILIES, MODES
 
 

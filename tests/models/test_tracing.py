@@ -9,7 +9,6 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 
 from mmltm.apis.profiling import count_macs
-from mmltm.models.mergers import TOKEN_MERGERS
 from tests.models.small_backbones import FAMILIES, MODES
 
 #: What ONNX has no operator for, and what a constant mask has no need of.
