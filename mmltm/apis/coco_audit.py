@@ -144,10 +144,11 @@ class _Audit:
                     'mask')
         self.findings = []
         for name, check in CHECKS.items():
-            rows = np.flatnonzero(found[name]) if name in found else ()
-            if len(rows):
+            positions = np.flatnonzero(found.get(name, ()))
+            if len(positions):
                 items = getattr(self, check.part)
-                self.findings.append(Finding(name, rows, len(items), first(repr(items[i].get('id')) for i in rows)))
+                shown = first(repr(items[i].get('id')) for i in positions)
+                self.findings.append(Finding(name, positions, len(items), shown))
         reasons = {name: found[name] for name in CHECKS if name in found and name.startswith(unusable)}
         total = len(self.annotations)
         lost = np.any([*reasons.values(), np.zeros(total, bool)], axis=0)
@@ -194,11 +195,10 @@ class _Audit:
             (x < -1) | (y < -1) | (x + w > width + 1) | (y + h > height + 1))
 
     def _look_at_masks(self, segmentations: Sequence) -> None:
-        starts: Iterable[int] = range(0, max(len(segmentations), 1), _BLOCK)
+        parts: Iterable[slice] = [slice(start, start + _BLOCK) for start in range(0, len(segmentations) or 1, _BLOCK)]
         if len(segmentations) > 4 * _BLOCK:
-            starts = track(starts, 'Masks', transient=True, console=Console(stderr=True))
-        blocks = [_judge_masks(*(values[start:start + _BLOCK] for values in (segmentations, self.width, self.height)))
-                  for start in starts]
+            parts = track(list(parts), 'Masks', transient=True, console=Console(stderr=True))
+        blocks = [_judge_masks(segmentations[part], self.width[part], self.height[part]) for part in parts]
         self.found.update({name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]})
 
 
@@ -228,7 +228,8 @@ def _judge_masks(segmentations: Sequence, width: np.ndarray, height: np.ndarray)
     has_short, whole = np.bincount(owner[short], minlength=total) > 0, owner[~short]
     counts = np.bincount(whole, minlength=total)
     unreadable |= has_short & (counts == 0)
-    area, inside = np.zeros(total), counts == 0
+    area: np.ndarray = np.zeros(total)
+    inside = counts == 0
     if polygons:
         polygon_area, low, high = _measure(_flat(polygons), lengths[~short] // 2)
         size = np.stack([width[whole], height[whole]], axis=1)

@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -31,13 +32,14 @@ def audit_files(coco: dict, folder: str, limit: int | None = None, may_be_empty:
     there = sorted({*range(len(paths))} - {*rows['file does not exist']})
     if not may_be_empty:
         rows['file is empty'] = [i for i in there if paths[i] and osp.getsize(paths[i]) == 0]
-    sample = there if limit is None or len(there) <= limit else \
+    sample: Iterable[int] = there if limit is None or len(there) <= limit else \
         [there[i] for i in np.linspace(0, len(there) - 1, limit).astype(int)]
-    if len(sample) > 2000:
-        sample = track(sample, 'Sizes of images', transient=True, console=Console(stderr=True))
+    if len(there) > 2000 and limit is None:
+        sample = track(there, 'Sizes of images', transient=True, console=Console(stderr=True))
     looked = 0
     for i in sample:
-        size = header_size(paths[i]) if paths[i] else None
+        path = paths[i]
+        size = header_size(path) if path else None
         declared = (images[i].get('width'), images[i].get('height'))
         if size is None or not all(type(side) is int for side in declared):
             continue

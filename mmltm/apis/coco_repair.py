@@ -46,7 +46,8 @@ def complete(annotation: dict) -> None:
     """
     if annotation.get('iscrowd') is None:
         annotation['iscrowd'] = 0
-    area, mask = annotation.get('area'), annotation.get('segmentation')
+    area: Any = annotation.get('area')
+    mask = annotation.get('segmentation')
     if type(area) not in (int, float) or not math.isfinite(area):
         annotation['area'] = area_of(annotation)
     if isinstance(mask, list) and not all(isinstance(p, list) and is_polygon(p) for p in mask):

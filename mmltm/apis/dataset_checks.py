@@ -251,8 +251,9 @@ def _refuse_folders(files: DatasetFiles, first: Labels, labels: Labels) -> None:
 
 def _compare_labels(labels: dict[str, Labels]) -> None:
     """Compares what the labels of all datasets stand for with those of the first."""
-    (key, first), *others = labels.items() if labels else [('', None)]
-    for other, its in others:
+    pairs = list(labels.items())
+    for other, its in pairs[1:]:
+        key, first = pairs[0]
         if first.names != its.names:
             differs = next((i for i, (a, b) in enumerate(zip(first.names, its.names)) if a != b), 'number')
             raise UserError(f'{other} has other classes than {key}, first at {differs}: {_some(its.names)}, against '

@@ -25,6 +25,17 @@ from tests.conftest import ROOT
 
 PAGE = ROOT / 'docs' / 'faulty_inputs.md'
 WIDTH, HEIGHT = 30, 20
+LARGE = '''python - <<'END'
+import json
+from itertools import cycle, islice
+small = json.load(open('small.json'))
+pairs = list(islice(cycle(small['images']), 120_000))
+of = {image['id']: [a for a in small['annotations'] if a['image_id'] == image['id']] for image in small['images']}
+images = [dict(image, id=number) for number, image in enumerate(pairs, 1)]
+objects = [dict(a, image_id=number) for number, image in enumerate(pairs, 1) for a in of[image['id']]][:900_000]
+objects = [dict(a, id=number) for number, a in enumerate(objects, 1)]
+json.dump(dict(small, images=images, annotations=objects), open('large.json', 'w'))
+END'''
 
 
 class Row(NamedTuple):
@@ -401,7 +412,9 @@ def page():
     lines = ['# Faulty inputs, and what each gets', '',
              'Written by `python -m tests.apis.test_faulty_inputs`; every row is a test. "refused" ends in one line, '
              'before a model is built; a "warning" goes on. `--fix` is of `tools/dataset_converters/check_coco.py`.',
-             '', '| input | gets | `--fix` |', '| --- | --- | --- |']
+             '', 'A file of the size of COCO (120,000 images, 900,000 annotations) takes under 30 s on one core. '
+             'One of that size, from a small one:', '',
+             '```bash', LARGE, '```', '', '| input | gets | `--fix` |', '| --- | --- | --- |']
     return '\n'.join([*lines, *(f'| {row.broken} | {row.gets} | {row.fix} |' for row in ROWS), ''])
 
 

@@ -37,6 +37,7 @@ def main():
     parser.add_argument('--like', metavar='FILE', help='file whose categories are to be the same, in the same order')
     parser.add_argument('--fix', metavar='OUT', help='write a repaired copy, and say what has been changed')
     args = parser.parse_args()
+
     for path, exists in ((args.file, osp.isfile), (args.like, osp.isfile), (args.images, osp.isdir)):
         if path and not exists(path):
             raise UserError(f'{path} does not exist')
@@ -54,7 +55,9 @@ def main():
     for finding in repair(coco, folder=args.images) if args.fix else ():
         print(f'{finding.name}: {len(finding.rows)} {finding.check.part}: {finding.check.fix}')
     if args.like:
-        print(sort_categories(coco, read_json(args.like), args.like))
+        other = read_json(args.like)
+        check_structure(args.like, other)
+        print(sort_categories(coco, other, args.like))
     if args.fix:
         with open(f'{args.fix}.part', 'w', encoding='utf-8') as file:
             json.dump(coco, file)
