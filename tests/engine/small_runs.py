@@ -5,7 +5,9 @@ import uuid
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
@@ -15,6 +17,7 @@ import mmltm  # noqa: F401
 CLASSES = ('a', 'b', 'c')
 
 
+@DATASETS.register_module('SmallImages', force=True)
 class Images(Dataset):
     """Each class has a pattern; what else is in an image is random, in part anew each time it is read.
 
@@ -58,6 +61,7 @@ class Rising(BaseMetric):
         return dict(value=self.value)
 
 
+@METRICS.register_module('SmallAccuracy', force=True)
 class Accuracy(Rising):
     """The share of images whose class is found."""
 
@@ -119,6 +123,29 @@ def runner(work_dir, model=None, hooks=(), epochs=3, iters=None, val=False, batc
             val_cfg=dict(),
             val_evaluator=Evaluator(Rising()))
     return Runner(**{**settings, **kwargs})
+
+
+def write_config(path, model=None, images=(), val=(), **kwargs):
+    """A config for the tools like :func:`runner`'s settings: epochs of four batches, validated and saved each."""
+    loader = dict(batch_size=4, num_workers=0, collate_fn=dict(type='default_collate'))
+    Config(dict(
+        custom_imports=dict(imports=['tests.engine.small_runs', 'tests.engine.faults']),
+        default_scope='mmpretrain',
+        model=model or classifier(),
+        train_dataloader=dict(
+            dataset=dict(type='SmallImages', **dict(images)), sampler=dict(type='DefaultSampler', shuffle=True), **loader),
+        val_dataloader=dict(
+            dataset=dict(type='SmallImages', count=8, augment=False), sampler=dict(type='DefaultSampler', shuffle=False),
+            **loader),
+        val_evaluator=dict(type='SmallAccuracy'),
+        val_cfg=dict(),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            checkpoint=dict(type='CheckpointHook', interval=1, save_best='rising/value', rule='greater')),
+        custom_hooks=[dict(type='mmltm.IBStatisticsHook', report_interval=1)],
+        randomness=dict(seed=0)) | kwargs).dump(path)
 
 
 def final_state(work_dir, name):

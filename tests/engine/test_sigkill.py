@@ -1,56 +1,77 @@
-"""A training killed in the middle of an epoch of statistics, and resumed, ends where the uninterrupted one
-does.
+"""A training killed again and again, at moments drawn at random, and resumed: it ends as an uninterrupted one does."""
 
-Run as a script, this file is the training to kill.
-"""
-
+import json
 import os
+import random
+import runpy
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
+from collections import defaultdict
 
-from mmengine.hooks import Hook
+import pytest
 
-from tests.engine.small_runs import assert_same, classifier, final_state, runner
+from tests.engine.faults import PHASES
+from tests.engine.small_runs import assert_same, classifier, final_state, write_config
 
-# Epochs of four iterations; checkpoints after 2, 4, 6, ...; killed in the eighth iteration.
-LOOP = dict(iters=13, checkpoint=dict(interval=2), hooks=[
-    dict(type='mmltm.IBStatisticsHook', interval=4, t_warm=1, report_interval=1)])
 MODEL = classifier(head=dict(type='mmltm.EfficientViTClsHead', hidden_channels=(32, 32), dropout=0.3))
 
 
-class Stop(Hook):
-    """Waits for its end in the middle of an iteration."""
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 7:
-            Path(runner.work_dir, 'waiting').touch()
-            time.sleep(600)
-
-
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, root):
-    environment = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}
-    victim = subprocess.Popen([sys.executable, __file__, str(tmp_path / 'killed')], env=environment,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / 'killed' / 'waiting').exists():
-            assert victim.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        victim.send_signal(signal.SIGKILL)
-        assert victim.wait(timeout=30) == -signal.SIGKILL
-    finally:
-        victim.kill()
-    assert (tmp_path / 'killed' / 'last_checkpoint').read_text().endswith('iter_6.pth')
-    runner(tmp_path / 'killed', model=MODEL, resume=True, **LOOP).train()
-    runner(tmp_path / 'whole', model=MODEL, **LOOP).train()
-    whole = final_state(tmp_path / 'whole', 'iter_13.pth')
-    assert whole['backbone.stages.2.mergers.1.step_weight'].any()
-    assert_same(final_state(tmp_path / 'killed', 'iter_13.pth'), whole)
+def life(root, folder, fate=None):
+    """Runs tools/train.py in a process of its own until its end; returns its exit code, or less the signal's number."""
+    process = os.fork()
+    if process == 0:
+        folder.mkdir(exist_ok=True)
+        output = os.open(folder / 'output', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1), os.dup2(output, 2)
+        if fate:
+            os.environ['FATE'] = '{} {} {}'.format(*fate)
+        sys.argv = ['train.py', str(folder.parent / 'config.py'), '--work-dir', str(folder), '--resume']
+        sys.path.insert(0, str(root / 'tools'))
+        code = 1
+        try:
+            runpy.run_path(str(root / 'tools' / 'train.py'), run_name='__main__')
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-if __name__ == '__main__':
-    LOOP['hooks'].append(Stop())
-    runner(Path(sys.argv[1]), model=MODEL, **LOOP).train()
+def logged(folder):
+    """What was logged at each step, by any life, but for times; all must say the same."""
+    steps = defaultdict(set)
+    for path in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except ValueError:  # the line that a kill cut off
+                continue
+            values = {key: value for key, value in values.items() if 'time' not in key and key != 'memory'}
+            steps['val' if 'rising/value' in values else 'train', values.get('step')].add(str(values))
+    return steps
+
+
+@pytest.mark.parametrize('phases, epochs', [
+    (('train', 'writing'), 3), pytest.param((PHASES * 3)[-10:], 14, marks=pytest.mark.nightly)], ids=['twice', 'ten_times'])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, root, phases, epochs):
+    draw = random.Random(0)
+    write_config(
+        tmp_path / 'config.py', MODEL, train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        custom_hooks=[dict(type='mmltm.IBStatisticsHook', report_interval=1), dict(type='Fate')])
+    killed, whole = tmp_path / 'killed', tmp_path / 'whole'
+    # There are first statistics only as long as there is no checkpoint.
+    for number, phase in enumerate(sorted(phases, key=lambda phase: (phase != 'statistics', draw.random()))):
+        fate = phase, draw.randint(1, epochs // 3 + 1), round(draw.random(), 2)
+        code = life(root, killed, fate)
+        print(f'kill {number + 1} of {len(phases)}, {fate}: status {code}, last checkpoint: '
+              f'{max([path.name for path in killed.glob("epoch_*.pth")], default=None, key=lambda x: int(x[6:-4]))}')
+        assert code == -signal.SIGKILL, (killed / 'output').read_text()[-3000:]
+    for folder in (killed, whole):
+        assert life(root, folder) == 0, (folder / 'output').read_text()[-3000:]
+    last = f'epoch_{epochs}.pth'
+    expected = final_state(whole, last)
+    assert expected['backbone.stages.2.mergers.1.step_weight'].any()
+    assert_same(final_state(killed, last), expected)
+    best, same = (sorted(path.name for path in folder.glob('best*')) for folder in (whole, killed))
+    assert best == same
+    lives, one = logged(killed), logged(whole)
+    assert lives == one and len(one) == 5 * epochs
