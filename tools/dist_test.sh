@@ -15,14 +15,16 @@ MASTER_ADDR=${MASTER_ADDR:-"127.0.0.1"}
 # On a CPU: glibc keeps freed memory for the next activations, see tools/setup_env.sh.
 export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:--1}
 
-# torch.distributed.run is torchrun, of the python that runs the test.
+# torchrun, of the python that runs the test.
 PYTHONPATH="$(dirname "$0")/..":$PYTHONPATH \
-python -m torch.distributed.run \
+python "$(dirname "$0")/torchrun.py" \
     --nnodes="$NNODES" \
-    --node_rank="$NODE_RANK" \
-    --master_addr="$MASTER_ADDR" \
-    --nproc_per_node="$GPUS" \
-    --master_port="$PORT" \
+    --nproc-per-node="$GPUS" \
+    --rdzv-backend=c10d \
+    --rdzv-endpoint="$MASTER_ADDR:$PORT" \
+    --rdzv-id="$PORT" \
+    --rdzv-conf="is_host=$([ "$NODE_RANK" = 0 ] && echo true || echo false)" \
+    --max-restarts="${MAX_RESTARTS:-0}" \
     "$(dirname "$0")/test.py" \
     "$CONFIG" \
     "$CHECKPOINT" \

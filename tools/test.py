@@ -63,6 +63,7 @@ def main():
         needs=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    cfg.pop('strategy', None)  # one of training, whose checkpoints hold the whole model
     if args.show or args.show_dir:
         set_show(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:

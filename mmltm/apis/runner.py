@@ -43,6 +43,8 @@ def build_runner(cfg: Config) -> Runner:
     """Builds the runner with its model, but no datasets; an error in one line says why that cannot be done."""
     mend_readers(cfg.default_scope)
     if get_device() == 'cpu' and cfg.launcher == 'pytorch':
+        if cfg.get('sync_bn'):
+            raise UserError('sync_bn: PyTorch has batch normalisation over several processes on GPUs only: leave it out')
         # Without a GPU, mmengine would ask for NCCL, and for a CUDA device for each process.
         distributed.init_process_group('gloo')
         wrapper = cfg.get('model_wrapper_cfg') or dict(
@@ -50,8 +52,10 @@ def build_runner(cfg: Config) -> Runner:
             find_unused_parameters=cfg.get('find_unused_parameters', False))
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     checkpoint = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
-    if checkpoint and checkpoint.type in ('CheckpointHook', CheckpointHook):
-        checkpoint.type = 'mmltm.WholeCheckpointHook'
+    if checkpoint and checkpoint['type'] in ('CheckpointHook', CheckpointHook):
+        checkpoint['type'] = 'mmltm.WholeCheckpointHook'
+    if cfg.get('strategy') or cfg.get('runner_type') == 'FlexibleRunner':
+        cfg.runner_type = 'mmltm.ShardedRunner'
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except Exception as error:  # of whatever kind a constructor raises

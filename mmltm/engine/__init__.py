@@ -1,3 +1,3 @@
-"""Parts of the training loop: hooks, files that are written whole, and optimisation in bfloat16."""
+"""Parts of the training loop: hooks, whole files, sharded models, and optimisation in bfloat16."""
 
-from mmltm.engine import bfloat16, hooks, whole_files  # noqa: F401  (registers them)
+from mmltm.engine import bfloat16, hooks, sharded, whole_files  # noqa: F401  (registers them)

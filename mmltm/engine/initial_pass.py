@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader, Subset
 
 from mmltm.engine.random_states import get_random_states, set_random_states
@@ -22,7 +23,7 @@ def initial_pass(runner: Runner, model: Any, num_images: int | None, before: Cal
     """Show a model training images in evaluation mode, twice; no weight and no random state of the training changes.
 
     Images are spread evenly over the training set and go through its pipeline. Every rank takes its share, all of them
-    as many. Of a model with a ``backbone`` nothing else runs.
+    as many. Of a model with a ``backbone`` nothing else runs, unless it is sharded.
 
     Args:
         runner (Runner): Of the run, with its training data.
@@ -46,7 +47,9 @@ def initial_pass(runner: Runner, model: Any, num_images: int | None, before: Cal
             data = model.data_preprocessor(batch, True)
             before(data['data_samples'])
             with runner.optim_wrapper.optim_context(model):
-                if hasattr(model, 'backbone'):
+                if isinstance(runner.model, FullyShardedDataParallel):  # which gathers the weights of what it calls
+                    runner.model(**data, mode='tensor')
+                elif hasattr(model, 'backbone'):
                     model.backbone(data['inputs'])
                 else:
                     model(**data, mode='loss')

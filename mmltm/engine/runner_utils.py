@@ -5,6 +5,8 @@ from typing import Any
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 
 from mmltm.errors import UserError
 
@@ -38,8 +40,21 @@ def saves_after_iter(runner: Runner) -> bool:
         for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch)
 
 
-def require_unused_parameters(runner: Runner, reason: str) -> None:
-    """Refuse a distributed wrapper that waits for a gradient of all parameters; ``reason`` says which will get none."""
-    if is_model_wrapper(runner.model) and not getattr(runner.model, 'find_unused_parameters', True):
-        raise UserError(f'{reason} get no gradient, for which data parallel training would wait: set '
-                        'find_unused_parameters=True at the top level of the config')
+def wait_for_learning_only(runner: Runner) -> None:
+    """Wrap a data parallel model anew: it waits for a gradient of each parameter that learned when it was wrapped.
+
+    Collective. To be called after ``requires_grad`` of parameters has changed.
+    """
+    old = runner.model
+    if isinstance(old, FullyShardedDataParallel):
+        raise UserError('a sharded model freezes no parameters: leave out the strategy, or MaskTuningHook, t_warm and '
+                        'update_statistics=False')
+    if isinstance(old, DistributedDataParallel) and not old.find_unused_parameters:
+        runner.model = type(old)(
+            module=old.module, device_ids=old.device_ids, broadcast_buffers=old.broadcast_buffers,
+            process_group=old.process_group, gradient_as_bucket_view=old.gradient_as_bucket_view)
+
+
+def is_parallel(runner: Runner) -> bool:
+    """Whether the model is wrapped so that a parameter without a gradient would be waited for."""
+    return is_model_wrapper(runner.model) and not getattr(runner.model, 'find_unused_parameters', False)

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.registry import DATASETS, METRICS
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
 import mmltm  # noqa: F401
+from mmltm.merging import LTM
 
 CLASSES = ('a', 'b', 'c')
 
@@ -67,6 +69,32 @@ class Accuracy(Rising):
 
     def compute_metrics(self, results):
         return dict(value=sum(int(x['pred_label']) == int(x['gt_label']) for x in results) / len(results))
+
+
+@MODELS.register_module(force=True)
+class TwoBlocks(BaseModel):
+    """Merges twice and classifies; no batch statistics, and nothing that amplifies rounding errors."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        self.mergers = torch.nn.ModuleList(
+            # Scaled to unit size, a small gradient's rounding errors would grow with it.
+            LTM(source, target, 8, first=first, num_classes=3, step_norm='none')
+            for source, target, first in (
+                ((7, 7), (6, 6), True), ((6, 6), (4, 4), False), ((4, 4), (3, 3), False)))
+        self.stem = torch.nn.Conv2d(3, 8, 9, stride=9)
+        self.fc = torch.nn.Linear(8, 3)
+
+    def forward(self, inputs, data_samples, mode):
+        x, carry = self.stem((torch.stack(list(inputs)) - 128) / 64).tanh(), None
+        for merger in self.mergers:
+            operator, carry = merger(x, carry)
+            x = x if operator is None else operator.merge(x)
+        scores = self.fc(x.mean((2, 3)))
+        if mode != 'loss':
+            return [sample.set_pred_label(label) for sample, label in zip(data_samples, scores.argmax(1))]
+        labels = torch.cat([sample.gt_label for sample in data_samples])
+        return dict(loss=torch.nn.functional.cross_entropy(scores, labels))
 
 
 def classifier(merger=(), head=(), train_cfg=None, **backbone):
@@ -133,10 +161,11 @@ def write_config(path, model=None, images=(), val=(), **kwargs):
         default_scope='mmpretrain',
         model=model or classifier(),
         train_dataloader=dict(
-            dataset=dict(type='SmallImages', **dict(images)), sampler=dict(type='DefaultSampler', shuffle=True), **loader),
-        val_dataloader=dict(
-            dataset=dict(type='SmallImages', count=8, augment=False), sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(type='SmallImages', **dict(images)), sampler=dict(type='DefaultSampler', shuffle=True),
             **loader),
+        val_dataloader=dict(
+            dataset=dict(type='SmallImages', count=8, augment=False),
+            sampler=dict(type='DefaultSampler', shuffle=False), **loader),
         val_evaluator=dict(type='SmallAccuracy'),
         val_cfg=dict(),
         train_cfg=dict(by_epoch=True, max_epochs=3),

@@ -1,39 +1,16 @@
 """A training killed again and again, at moments drawn at random, and resumed: it ends as an uninterrupted one does."""
 
 import json
-import os
 import random
-import runpy
 import signal
-import sys
 from collections import defaultdict
 
 import pytest
 
-from tests.engine.faults import PHASES
+from tests.engine.faults import PHASES, status, train
 from tests.engine.small_runs import assert_same, classifier, final_state, write_config
 
 MODEL = classifier(head=dict(type='mmltm.EfficientViTClsHead', hidden_channels=(32, 32), dropout=0.3))
-
-
-def life(root, folder, fate=None):
-    """Runs tools/train.py in a process of its own until its end; returns its exit code, or less the signal's number."""
-    process = os.fork()
-    if process == 0:
-        folder.mkdir(exist_ok=True)
-        output = os.open(folder / 'output', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1), os.dup2(output, 2)
-        if fate:
-            os.environ['FATE'] = '{} {} {}'.format(*fate)
-        sys.argv = ['train.py', str(folder.parent / 'config.py'), '--work-dir', str(folder), '--resume']
-        sys.path.insert(0, str(root / 'tools'))
-        code = 1
-        try:
-            runpy.run_path(str(root / 'tools' / 'train.py'), run_name='__main__')
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def logged(folder):
@@ -51,7 +28,8 @@ def logged(folder):
 
 
 @pytest.mark.parametrize('phases, epochs', [
-    (('train', 'writing'), 3), pytest.param((PHASES * 3)[-10:], 14, marks=pytest.mark.nightly)], ids=['twice', 'ten_times'])
+    (('train', 'writing'), 3), pytest.param((PHASES * 3)[-10:], 14, marks=pytest.mark.nightly)],
+    ids=['twice', 'ten_times'])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, root, phases, epochs):
     draw = random.Random(0)
     write_config(
@@ -61,12 +39,12 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, root, phases, epochs)
     # There are first statistics only as long as there is no checkpoint.
     for number, phase in enumerate(sorted(phases, key=lambda phase: (phase != 'statistics', draw.random()))):
         fate = phase, draw.randint(1, epochs // 3 + 1), round(draw.random(), 2)
-        code = life(root, killed, fate)
+        code = status(train(root, tmp_path / 'config.py', killed, FATE='{} {} {}'.format(*fate)))
         print(f'kill {number + 1} of {len(phases)}, {fate}: status {code}, last checkpoint: '
               f'{max([path.name for path in killed.glob("epoch_*.pth")], default=None, key=lambda x: int(x[6:-4]))}')
         assert code == -signal.SIGKILL, (killed / 'output').read_text()[-3000:]
     for folder in (killed, whole):
-        assert life(root, folder) == 0, (folder / 'output').read_text()[-3000:]
+        assert status(train(root, tmp_path / 'config.py', folder)) == 0, (folder / 'output').read_text()[-3000:]
     last = f'epoch_{epochs}.pth'
     expected = final_state(whole, last)
     assert expected['backbone.stages.2.mergers.1.step_weight'].any()

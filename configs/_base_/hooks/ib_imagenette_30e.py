@@ -4,4 +4,3 @@ For another `train_cfg.max_epochs`: --cfg-options custom_hooks.0.t_warm=2
 """
 
 custom_hooks = [dict(type='mmltm.IBStatisticsHook', t_warm=10)]
-find_unused_parameters = True  # masks have no gradient as long as they do not merge

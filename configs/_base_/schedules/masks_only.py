@@ -30,5 +30,4 @@ custom_hooks = [
     dict(type='mmltm.IBStatisticsHook', fit_projection=True, initial_images=20000),
     dict(type='mmltm.StartEvaluationHook'),  # what merging costs before the masks have learnt
 ]
-find_unused_parameters = True  # the frozen ones
 auto_scale_lr = dict(base_batch_size=1024)

@@ -9,18 +9,19 @@ import inspect
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from torch import nn
 
 from mmltm.engine.hooks.random_state_hook import RandomStateHook
 from mmltm.engine.initial_pass import initial_pass
 from mmltm.engine.runner_utils import (
     is_epoch_based,
+    is_parallel,
     iterations_per_pass,
-    require_unused_parameters,
     resumes,
     saves_after_iter,
     unwrapped_model,
+    wait_for_learning_only,
 )
 from mmltm.errors import UserError
 from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids, ClassStatistics, ObjectBoxes
@@ -55,16 +56,14 @@ class IBStatisticsHook(Hook):
     With ``num_classes=None`` in the merger's config, or without LTM, the hook says so in one line and does nothing.
 
     Args:
-        t_warm (int): Epochs without merging. With several processes it needs ``find_unused_parameters=True``, since
-            masks get no gradient in them. Defaults to 0.
+        t_warm (int): Epochs without merging. Defaults to 0.
         interval (int, optional): Iterations that count as an epoch. Defaults to the epochs of an epoch-based loop, and
             to as many iterations as the ranks need for one pass over the training set in others.
         fit_projection (bool): Take the principal directions of the first batch as projection of the statistics, in
             place of random ones. For fine-tuning, where features do not change much. Defaults to False.
         report_interval (int): Every how many iterations a batch goes into the logged means. Defaults to 10.
-        update_statistics (bool, optional): False freezes the mask modules. With several processes that needs
-            ``find_unused_parameters=True``. None: False if statistics of other classes than the head's have been
-            loaded, else True. Defaults to None.
+        update_statistics (bool, optional): False freezes the mask modules. None: False if statistics of other classes
+            than the head's have been loaded, else True. Defaults to None.
         initial_images (int, optional): Training images, at most, of the pass before the first step, of all ranks
             together; 0: no pass, None: the whole training set. Defaults to 2000.
     """
@@ -86,6 +85,7 @@ class IBStatisticsHook(Hook):
         self._statistics: dict[str, ClassCentroids] = {}
         self._reports: dict[str, BottleneckReport] = {}
         self._handles: list = []
+        self._warming: list[nn.Parameter] = []
 
     @property
     def _stats(self) -> list[ClassStatistics]:
@@ -133,8 +133,9 @@ class IBStatisticsHook(Hook):
             if heads not in (None, module.num_classes):
                 raise UserError(f'{name} keeps statistics of {module.num_classes} classes '
                                 f'(model.backbone.merger.num_classes), but the head tells {heads} apart')
-        if self.t_warm:
-            require_unused_parameters(runner, 'masks that do not merge yet (t_warm)')
+        if is_parallel(runner):
+            self._warming = [parameter for mask in self._masks.values() for parameter in mask.parameters()
+                             if parameter.requires_grad]
         self._by_iter = self.interval is not None or not is_epoch_based(runner)
         if self._by_iter and self.interval is None:
             self.interval = iterations_per_pass(runner)
@@ -182,11 +183,11 @@ class IBStatisticsHook(Hook):
             raise UserError(
                 f'IBStatisticsHook: update_statistics=False, but {empty[0] if empty else "the model"} has none to '
                 'keep: start from a classifier trained with this hook, by model.backbone.pretrained=PATH')
-        require_unused_parameters(runner, 'masks that are kept (update_statistics=False)')
         classes = max(stats.num_classes for stats in self._stats)
         runner.logger.info(f'IBStatisticsHook: masks and their statistics of {classes} classes stay as loaded')
         for mask in self._masks.values():
             mask.requires_grad_(False)
+        wait_for_learning_only(runner)
         self._statistics, self._reports = {}, {}
 
     def _switch(self, runner) -> None:
@@ -195,6 +196,10 @@ class IBStatisticsHook(Hook):
         for mask in self._masks.values():
             if mask.active != active:
                 mask.active = active
+        if self._warming and self._warming[0].requires_grad != active:  # without merging masks get no gradient
+            for parameter in self._warming:
+                parameter.requires_grad_(active)
+            wait_for_learning_only(runner)
 
     def _gather(self, runner, model: nn.Module) -> None:
         """Makes the statistics that the first step needs."""
@@ -261,6 +266,10 @@ class IBStatisticsHook(Hook):
         epoch = self._epoch(runner)
         for module in self._statistics.values():
             module.finish_epoch()
+        for hook in runner.hooks:  # statistics are no weights: an average of weights goes by those of the epoch, too
+            if isinstance(hook, EMAHook):
+                for name, module in self._statistics.items():
+                    hook.ema_model.module.get_submodule(name).load_state_dict(module.state_dict())
         summaries = {name: report.summary() for name, report in self._reports.items()}
         summaries = {name: summary for name, summary in summaries.items() if summary}
         if summaries:

@@ -3,7 +3,7 @@
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmltm.engine.runner_utils import require_unused_parameters, unwrapped_model
+from mmltm.engine.runner_utils import unwrapped_model, wait_for_learning_only
 from mmltm.errors import UserError
 from mmltm.merging.trace import mergers_of
 from mmltm.models.merging_modules import learnable_parameters, merging_norms
@@ -20,7 +20,7 @@ class MaskTuningHook(Hook):
     some decide by it what to compute.
 
     Masks learn by the loss alone; add :class:`IBStatisticsHook` for the information-bottleneck step. Start from a
-    checkpoint (``load_from``). With several processes set ``find_unused_parameters=True`` in the config.
+    checkpoint (``load_from``).
 
     Args:
         norms (bool): Weights and biases of the normalisations in the merging stages learn, too (running statistics
@@ -46,10 +46,10 @@ class MaskTuningHook(Hook):
                 raise UserError('MaskTuningHook: norms=True, but no merging stage has a normalisation that is not '
                                 'frozen: leave norms out')
             learning += of_norms
-        require_unused_parameters(runner, 'frozen weights (MaskTuningHook)')
         learn = set(map(id, learning))
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in learn)
+        wait_for_learning_only(runner)
         inside = {id(module) for merger in mergers_of(model).values() for module in merger.modules()}
         self._frozen = [module for module in model.modules()
                         if id(module) not in inside and not hasattr(module, 'loss')]

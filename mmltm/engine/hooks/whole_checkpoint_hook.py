@@ -28,6 +28,7 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         self._outdated: list[str] = []
+        self._meta: dict = {}
         # What mmengine would remove before it saves.
         self.file_backend.remove = self.file_backend.rmtree = self._outdated.append
         if resumes(runner):
@@ -41,6 +42,9 @@ class WholeCheckpointHook(CheckpointHook):
         super().after_val_epoch(runner, metrics)
         self._remove_outdated()
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        checkpoint['meta'].update(self._meta)  # after a validation mmengine's FlexibleRunner says one epoch too many
+
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
@@ -51,10 +55,12 @@ class WholeCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._meta = dict(meta)
         runner.save_checkpoint(
             self.out_dir, name, self.file_client_args, save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
             backend_args=self.backend_args, **self.args)
+        self._meta = {}
         if is_main_process():
             WholeFileBackend().put_text(self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint'))
             self._remove_outdated()
