@@ -44,7 +44,7 @@ def build_runner(cfg: Config) -> Runner:
     mend_readers(cfg.default_scope)
     if get_device() == 'cpu' and cfg.launcher == 'pytorch':
         if cfg.get('sync_bn'):
-            raise UserError('sync_bn: PyTorch has batch normalisation over several processes on GPUs only: leave it out')
+            raise UserError('sync_bn: PyTorch normalises over several processes on GPUs only: leave it out here')
         # Without a GPU, mmengine would ask for NCCL, and for a CUDA device for each process.
         distributed.init_process_group('gloo')
         wrapper = cfg.get('model_wrapper_cfg') or dict(

@@ -10,10 +10,12 @@ from importlib.util import find_spec
 import torch
 from mmengine._strategy import FSDPStrategy as _FSDPStrategy
 from mmengine.device import get_device
+from mmengine.dist import all_reduce
 from mmengine.hooks import EMAHook
 from mmengine.optim import BaseOptimWrapper
 from mmengine.runner._flexible_runner import FlexibleRunner
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch import nn
+from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, FullyShardedDataParallel
 
 from mmltm.errors import UserError
 from mmltm.registry import RUNNERS, STRATEGIES
@@ -27,7 +29,20 @@ class FSDPStrategy(_FSDPStrategy):
         model_wrapper = {'type': 'MMFullyShardedDataParallel', **(model_wrapper or {})}
         if get_device() == 'cpu':
             model_wrapper['device_id'] = torch.device('cpu')  # else torch asks for an accelerator
+            if state_dict_cfg == 'full':  # moved to the CPU, which moves nothing, it would be freed before it is saved
+                state_dict_cfg = dict(
+                    state_dict_type='FULL_STATE_DICT', state_dict_config=FullStateDictConfig(rank0_only=True),
+                    optim_state_dict_config=FullOptimStateDictConfig(rank0_only=True))
         super().__init__(model_wrapper=model_wrapper, state_dict_cfg=state_dict_cfg, **kwargs)
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        # FSDP takes no scalars, as the gains of steps are: every rank has them whole, and averages their gradients.
+        scalars = [parameter for parameter in model.parameters() if not parameter.dim()]
+        for parameter in scalars:
+            parameter.data = parameter.data.to(get_device())
+            parameter.register_post_accumulate_grad_hook(lambda parameter: all_reduce(parameter.grad, 'mean'))
+        self.model_wrapper['ignored_states'] = scalars
+        return super()._wrap_model(model)
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         optimizer = self.optim_wrapper.optimizer

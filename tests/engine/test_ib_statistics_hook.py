@@ -202,3 +202,17 @@ def test_bad_data_stops_the_run_before_the_next_checkpoint(tmp_path, damage, mes
 def test_bad_arguments_are_named(tmp_path, kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         runner(tmp_path, hooks=[dict(IB, **kwargs)])
+
+
+@pytest.mark.parametrize('update_buffers', [False, True])
+def test_average_of_weights_has_the_statistics_of_the_epoch(tmp_path, update_buffers):
+    """The saved model is the average, as it was validated: its statistics are those in use, its weights are not."""
+    ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=update_buffers)
+    run = runner(tmp_path, hooks=[IB, ema], epochs=2)
+    run.train()
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
+    live = run.model.state_dict()
+    statistics = [key for key in live if re.search(r'\.(centroids|counts|label_q|assigned)$', key)]
+    assert len(statistics) > 10 and saved[f'{LAYER}.stats.assigned'].any()
+    assert_same({key: saved[key] for key in statistics}, {key: live[key] for key in statistics})
+    assert not saved[f'{LAYER}.logits'].equal(live[f'{LAYER}.logits'])

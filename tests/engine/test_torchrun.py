@@ -46,7 +46,7 @@ def start(root, config, folder, ranks, nodes, **environment):
 
 def assert_equal(folder, alone):
     state = final_state(folder, 'epoch_2.pth')
-    differences = [state[key].double().sub(value).abs().max().item() for key, value in alone.items()]
+    differences = [state[key].double().sub(value.double()).abs().max().item() for key, value in alone.items()]
     print(f'largest of {len(differences)} differences: {max(differences):.1e}')
     assert max(differences) <= 1e-6 and state['mergers.2.step_weight'].any()
 
