@@ -6,6 +6,7 @@ model that can be checked before it is sharded, hooks that begin before a checkp
 """
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from mmengine._strategy import FSDPStrategy as _FSDPStrategy
@@ -63,6 +64,8 @@ class ShardedRunner(FlexibleRunner):
     Raises:
         UserError: A hook needs what a sharded model cannot give.
     """
+
+    model: Any
 
     def __init__(self, *args, strategy: dict | None = None, launcher: str | None = None, env_cfg: dict | None = None,
                  **kwargs) -> None:
