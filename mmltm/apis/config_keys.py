@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine import registry
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.runner import LogProcessor, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -39,11 +40,12 @@ def _parameters(kind: Any) -> set[str]:
 # What mmengine, mmdet and mmpretrain read at the top level of a config, and in its parts that name no type.
 TOP_LEVEL = _parameters(Runner) | {
     'auto_scale_lr', 'compile', 'custom_imports', 'data_preprocessor', 'efficient_conv_bn_eval',
-    'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'tta_model', 'tta_pipeline'}
+    'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'}
 _LOOP = {'type', 'by_epoch', 'max_epochs', 'max_iters', 'val_begin', 'val_interval', 'dynamic_intervals', 'fp16'}
 _UNTYPED = dict(
     {f'{split}_dataloader': _parameters(DataLoader) | {'num_batch_per_epoch'} for split in ('train', 'val', 'test')},
-    train_cfg=_LOOP, val_cfg=_LOOP, test_cfg=_LOOP, auto_scale_lr={'base_batch_size', 'enable'},
+    optim_wrapper=_parameters(OptimWrapper), train_cfg=_LOOP, val_cfg=_LOOP, test_cfg=_LOOP,
+    auto_scale_lr={'base_batch_size', 'enable'},
     default_hooks={'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'visualization'},
     randomness={'seed', 'diff_rank_seed', 'deterministic'}, log_processor=_parameters(LogProcessor),
     env_cfg={'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})
