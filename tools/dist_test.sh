@@ -24,7 +24,6 @@ python "$(dirname "$0")/torchrun.py" \
     --rdzv-endpoint="$MASTER_ADDR:$PORT" \
     --rdzv-id="$PORT" \
     --rdzv-conf="is_host=$([ "$NODE_RANK" = 0 ] && echo true || echo false)" \
-    --max-restarts="${MAX_RESTARTS:-0}" \
     "$(dirname "$0")/test.py" \
     "$CONFIG" \
     "$CHECKPOINT" \

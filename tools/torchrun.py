@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """torchrun, but where a process of the job has failed it ends with one line that names it."""
 
-import os
 import signal
 import socket
 import sys
@@ -10,8 +9,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
 if __name__ == '__main__':
-    # Ranks that are started again would find in a store of torchrun's the addresses of those that are gone.
-    os.environ.setdefault('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     try:
         main()
     except ChildFailedError as error:
