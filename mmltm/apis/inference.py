@@ -39,7 +39,7 @@ class DetectionPredictor:
     """Boxes, and masks where the model has them."""
 
     def __init__(self, model: BaseDetector, cfg: Config, meta: dict) -> None:
-        self.classes = meta.get('classes')
+        self.model, self.classes = model, meta.get('classes')
         model.dataset_meta = meta
         cfg = copy.deepcopy(cfg)
         cfg.visualizer = dict(cfg.get('visualizer') or dict(type='DetLocalVisualizer'), vis_backends=None)
@@ -64,7 +64,7 @@ class ClassificationPredictor:
     """The scores of all classes, as :class:`DetectionPredictor` gives boxes."""
 
     def __init__(self, model: BaseClassifier, cfg: Config, meta: dict) -> None:
-        self.classes = meta.get('classes')
+        self.model, self.classes = model, meta.get('classes')
         model._config = cfg  # where mmpretrain's inferencer looks for the test pipeline
         self._inferencer = ImageClassificationInferencer(model, pretrained=False, classes=self.classes)
         self._visualizer = UniversalVisualizer()

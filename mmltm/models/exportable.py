@@ -31,7 +31,8 @@ class Exportable(nn.Module):
         model (nn.Module): A classifier of mmpretrain or detector of mmdet, whose parameters are float32 or float16.
     """
 
-    outputs: tuple[str, ...] = ()  # of the backbone: feature0, feature1, ...
+    inputs: tuple[str, ...] = ('image', )
+    outputs: tuple[str, ...] = ()  # as many as there are maps
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -67,6 +68,8 @@ class ExportableDetector(Exportable):
     ``size`` (B, 2) is the height and width of each picture within its padding, float32. Boxes (K, 4) are in pixels of
     the input; masks (K, h, w), of a model that has them, probabilities over the box.
     """
+
+    inputs = ('image', 'size')
 
     def __init__(self, model: BaseDetector) -> None:
         super().__init__(model)
