@@ -34,6 +34,9 @@ setup(
         'openmmlab': ['mmengine>=0.10.4', 'mmcv>=2.0.1,<2.2.0', 'mmdet>=3.3.0', 'mmpretrain>=1.2.0'],
         # The data sets and the tables of this repository.
         'tools': ['shapely', 'pyyaml', 'pandas', 'pycocotools'],
-        'tests': ['pytest', 'hypothesis', 'timm', 'ruff', 'mypy', 'shapely', 'pyyaml', 'pandas', 'pycocotools'],
+        # tools/deployment; torch.onnx writes by onnxscript.
+        'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
+        'tests': ['pytest', 'hypothesis', 'timm', 'ruff', 'mypy', 'shapely', 'pyyaml', 'pandas', 'pycocotools', 'onnx',
+                  'onnxruntime', 'onnxscript'],
     },
 )

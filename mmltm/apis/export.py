@@ -57,8 +57,9 @@ def write_onnx(program: ExportedProgram, names: Sequence[str], path: Path, meta:
 
 
 def quantise(path: Path, images: Iterator[dict[str, np.ndarray]]) -> None:
-    """Replace the ONNX model at ``path`` by one with convolutions and products in int8, its ranges taken from images."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static, quant_pre_process
+    """Replace the ONNX model at ``path`` by one that convolves and multiplies in int8, with ranges from images."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
         def get_next(self):
@@ -67,7 +68,7 @@ def quantise(path: Path, images: Iterator[dict[str, np.ndarray]]) -> None:
     meta = onnx.load(path).metadata_props
     quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
     quantize_static(str(path), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                    op_types_to_quantize=['Conv', 'Gemm', 'MatMul'], weight_type=QuantType.QInt8)
+                    op_types_to_quantize=['Conv', 'Gemm', 'MatMul'])
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {entry.key: entry.value for entry in meta})
     onnx.save(model, path)

@@ -1,4 +1,4 @@
-"""What travels in an exported model's metadata, so that a device without OpenMMLab prepares images as a config's test does."""
+"""How images are prepared, as the metadata of an exported model say it to devices without OpenMMLab."""
 
 import copy
 from typing import Any
@@ -45,15 +45,15 @@ def image_steps(cfg: Config, shape: tuple[int, int] | None) -> list[dict[str, An
             steps.append(dict(op='pad', size=list(shape or step.size[::-1]),
                               value=[value] * 3 if isinstance(value, (int, float)) else list(value)))
         else:
-            raise UserError(f'the test pipeline has {step}, which an exported model cannot ask for; it may load, resize, crop '
-                            'at the centre and pad to a size')
+            raise UserError(f'the test pipeline has {step}, which an exported model cannot ask for; it may load, '
+                            'resize, crop at the centre and pad to a size')
     return steps
 
 
 def _resizing(step: Any, keep: str, **settings) -> dict[str, Any]:
     if step.interpolation not in _INTERPOLATIONS.get(step.backend, ()):
-        raise UserError(f'the test pipeline resizes by {step.backend}, {step.interpolation}, which an exported model cannot ask '
-                        f'for; possible are {_INTERPOLATIONS}')
+        raise UserError(f'the test pipeline resizes by {step.backend}, {step.interpolation}, which an exported model '
+                        f'cannot ask for; possible are {_INTERPOLATIONS}')
     return dict(op='resize', keep=keep, backend=step.backend, interpolation=step.interpolation, **settings)
 
 

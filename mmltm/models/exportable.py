@@ -1,7 +1,7 @@
 """Models as functions from pixels to predictions in tensors alone, which trace.
 
-mmdet's own post-processing branches on how many boxes are left; here every image keeps the same number of candidates, of
-which those below the threshold carry a negative score. What comes out is the same.
+mmdet's own post-processing branches on how many boxes are left; here every image keeps the same number of candidates,
+of which those below the threshold carry a negative score. What comes out is the same.
 """
 
 import torch
@@ -97,7 +97,7 @@ class ExportableDetector(Exportable):
         return image_index, boxes, scores, labels, masks
 
     def candidates(self, head, maps, size, cfg, threshold) -> tuple[Tensor, Tensor, Tensor]:
-        """The best ``nms_pre`` boxes of each level: (B, N, 4), scores and labels (B, N); of an RPN labels are levels."""
+        """The ``nms_pre`` best boxes of each level, (B, N, 4), scores and labels, (B, N); an RPN labels levels."""
         scores_by_level, deltas_by_level, *factors_by_level = [
             [level.float() for level in output] for output in head(maps) if output is not None]
         priors_by_level = head.prior_generator.grid_priors(
@@ -160,10 +160,14 @@ def rows(level: Tensor, channels: int) -> Tensor:
 
 
 def top(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The ``number`` highest scores of each row and where they are, by falling score; padded with -1 at index 0."""
+    """The ``number`` highest scores of each row and where they are, by falling score; all if that is not positive.
+
+    Where a traced size decides how many there are, rows are padded with scores of -1 at index 0.
+    """
     if number <= 0:
         return scores.sort(1, descending=True)
-    # Padding makes the number of candidates the same for all sizes of image.
+    if isinstance(scores.size(1), int):
+        return scores.topk(min(number, scores.size(1)), 1)
     scores, index = F.pad(scores, (0, number), value=-1).topk(number, 1)
     return scores, torch.where(scores >= 0, index, 0)
 
@@ -200,15 +204,17 @@ def exportable(model: nn.Module, backbone: bool = False) -> Exportable:
     if isinstance(model, ImageClassifier) and isinstance(model.head, ClsHead):
         return ExportableClassifier(model).eval()
     if not isinstance(model, (SingleStageDetector, TwoStageDetector)):
-        raise UserError(f'{type(model).__name__} cannot be exported as a whole: only classifiers that decide for one class, '
-                        'and detectors of one or two stages; export its --backbone')
+        raise UserError(f'{type(model).__name__} cannot be exported as a whole, only classifiers that decide for one '
+                        'class, and detectors of one or two stages; export its --backbone')
     own = [type(module).__name__ for module, base, names in predicting_parts(model)
            if any(getattr(type(module), name, None) is not getattr(base, name) for name in names)]
     cfgs = [model.test_cfg] if isinstance(model, SingleStageDetector) else [model.test_cfg.rpn, model.test_cfg.rcnn]
     own += [f'NMS of type {cfg.nms.type}' for cfg in cfgs if cfg.nms.get('type', 'nms') != 'nms']
+    own += [str(module) for module in model.modules() if type(module).__module__.startswith('mmcv.ops')
+            and getattr(module, 'pool_mode', '') != 'avg']
     if own:
-        raise UserError(f'{type(model).__name__} cannot be exported as a whole, since {", ".join(own)} predicts in a way of '
-                        'its own; export its --backbone')
+        raise UserError(f'{type(model).__name__} cannot be exported as a whole, since {", ".join(own)} predicts in a '
+                        'way of its own; export its --backbone')
     return ExportableDetector(model).eval()
 
 

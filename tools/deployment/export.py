@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Exports a model with its weights to one file: ONNX (.onnx) or a program of torch.export (.pt2).
 
-Classifiers give scores, detectors boxes, scores, labels and masks, --backbone feature maps. Normalisation is part of the
-model; how images are resized and padded, and the names of the classes, travel in the metadata.
+Classifiers give scores, detectors boxes, scores, labels and masks, --backbone feature maps. Normalisation is part of
+the model; how images are resized and padded, and the names of the classes, travel in the metadata.
 """
 
 import sys
@@ -40,8 +40,8 @@ examples:
   python tools/deployment/export.py configs/imagenette/ltm_efficientvit_b0_imagenette128.py epoch_30.pth b0.onnx \\
       --dynamic batch --int8 data/imagenette128/train
 
-tools/deployment/infer_onnx.py predicts with the result, tools/deployment/test_onnx.py scores it. docs/deploy.md says what
-exports and what does not. MMLTM_TRACEBACK=1 shows where an error arose.
+tools/deployment/infer_onnx.py predicts with the result, tools/deployment/test_onnx.py scores it. docs/deploy.md says
+what exports and what does not. MMLTM_TRACEBACK=1 shows where an error arose.
 """
 
 
@@ -52,13 +52,14 @@ def get_args():
     parser.add_argument('out', help='file to write, .onnx or .pt2')
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
                         help="size of the input in pixels; default: what the config's test pipeline leads to")
-    parser.add_argument('--dynamic', nargs='+', choices=['batch', 'size'], default=[], help='what may differ from run to run')
+    parser.add_argument(
+        '--dynamic', nargs='+', choices=['batch', 'size'], default=[], help='what may differ from run to run')
     parser.add_argument('--backbone', action='store_true', help='the feature maps of the backbone alone')
     parser.add_argument('--fp16', action='store_true', help='weights and features in float16; boxes stay float32')
-    parser.add_argument('--int8', metavar='FOLDER', help='quantise convolutions and products (.onnx), with ranges from the '
-                        'images in FOLDER and below, 200 of them')
+    parser.add_argument('--int8', metavar='FOLDER', help='quantise convolutions and products (.onnx), with ranges from '
+                        '200 images in FOLDER and below')
     parser.add_argument('--verify', metavar='IMAGE|FOLDER', help='compare predictions with those of PyTorch (.onnx)')
-    parser.add_argument('--data-root', metavar='DIR', help='folder of the test set, where the checkpoint knows no classes')
+    parser.add_argument('--data-root', metavar='DIR', help='folder of the test set, if the checkpoint knows no classes')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='override settings')
     args = parser.parse_args()
     args.out = Path(args.out)

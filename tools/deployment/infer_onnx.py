@@ -19,8 +19,8 @@ examples:
   python tools/deployment/infer_onnx.py street.jpg mask_rcnn.onnx --out-dir work_dirs/street
   python tools/deployment/infer_onnx.py data/coco/val2017 ssdlite.onnx --out-dir work_dirs/val2017 --no-vis
 
-DIR/pictures/ holds a picture for each image, DIR/predictions.json all predictions: for a detector labels, scores, bboxes
-(x1, y1, x2, y2) and masks (COCO's run lengths), for a classifier label, class and all scores.
+DIR/pictures/ holds a picture for each image, DIR/predictions.json all predictions: for a detector labels, scores,
+bboxes (x1, y1, x2, y2) and masks (COCO's run lengths), for a classifier label, class and all scores.
 """
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 CV2 = dict(nearest=cv2.INTER_NEAREST, bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA,
@@ -80,8 +80,8 @@ class OnnxModel:
 
 
 def prepare(image: np.ndarray, meta: dict) -> tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]:
-    """Pixels (3, H, W), float32, BGR, as the network takes them; height and width of the picture within; and those of the
-    whole image as it was resized."""
+    """Pixels (3, H, W), float32, BGR, as the network takes them; height and width of the picture within; and those of
+    the whole image as it was resized."""
     resized = image.shape[:2]
     for step in meta['steps']:
         if step['op'] == 'resize':
@@ -96,7 +96,7 @@ def prepare(image: np.ndarray, meta: dict) -> tuple[np.ndarray, tuple[int, ...],
     size = image.shape[:2]
     shape = meta['shape'] or [-(-side // meta['divisor']) * meta['divisor'] for side in size]
     if size[0] > shape[0] or size[1] > shape[1]:
-        raise ValueError(f'a prepared image measures {size[0]} x {size[1]}, but the model takes {shape[0]} x {shape[1]}')
+        raise ValueError(f'an image comes to {size[0]} x {size[1]} pixels, but the model takes {shape[0]} x {shape[1]}')
     pixels = np.empty((*shape, 3), np.float32)
     pixels[:] = meta['pad_value']
     pixels[:size[0], :size[1]] = image
@@ -121,8 +121,8 @@ def resize(image: np.ndarray, step: dict) -> np.ndarray:
     height, width = resized_shape(*image.shape[:2], step)
     if step['backend'] == 'cv2':
         return cv2.resize(image, (width, height), interpolation=CV2[step['interpolation']])
-    # Pillow resizes along rows, then along columns, with bytes between. (From 13 on it takes some tall pictures the other
-    # way round, which rounds some bytes otherwise.)
+    # Pillow resizes along rows, then along columns, with bytes between. (From 13 on it takes some tall pictures the
+    # other way round, which rounds some bytes otherwise.)
     for axis, side in (1, width), (0, height):
         sums = np.tensordot(pillow_weights(image.shape[axis], side, step['interpolation']), image, (1, axis))
         image = np.clip(np.floor(np.moveaxis(sums, 0, axis) / 2**22 + 0.5), 0, 255).astype(np.uint8)

@@ -48,10 +48,11 @@ class ExportedModel(BaseModel):
                 sample.set_pred_score(torch.tensor(found['pred_scores'])).set_pred_label(found['pred_label'])
                 continue
             sample.pred_instances = InstanceData(
-                bboxes=torch.tensor(found['bboxes']).view(-1, 4), labels=torch.tensor(found['labels'], dtype=torch.int64),
-                scores=torch.tensor(found['scores']))
+                bboxes=torch.tensor(found['bboxes']).view(-1, 4), scores=torch.tensor(found['scores']),
+                labels=torch.tensor(found['labels'], dtype=torch.int64))
             if 'masks' in found:
-                sample.pred_instances.masks = torch.from_numpy(np.array(found['masks'], bool).reshape(-1, *sample.ori_shape))
+                masks = np.array(found['masks'], bool).reshape(-1, *sample.ori_shape)
+                sample.pred_instances.masks = torch.from_numpy(masks)
         return data_samples
 
 
