@@ -50,9 +50,12 @@ def test_predictions_are_mmdets(root, name):
     for index, sample in enumerate(expected):
         own, instances = found['image_index'] == index, sample.pred_instances
         assert len(instances) > 5
-        assert found['labels'][own].equal(instances.labels)
-        torch.testing.assert_close(found['scores'][own], instances.scores, atol=1e-5, rtol=0)
-        torch.testing.assert_close(found['boxes'][own], instances.bboxes, atol=1e-3, rtol=0)
+        assert len(instances) == own.sum()
+        # Boxes of equal score may come in another order.
+        boxes, scores, labels = (found[key][own] for key in ('boxes', 'scores', 'labels'))
+        apart = (boxes - instances.bboxes[:, None]).abs().amax(2) + 1e3 * (labels != instances.labels[:, None])
+        apart += 100 * (scores - instances.scores[:, None]).abs()
+        assert apart.amin(0).max() < 1e-3 and apart.amin(1).max() < 1e-3
 
 
 class Operators(nn.Module):
