@@ -50,7 +50,7 @@ def trace(model: Exportable, shape: tuple[int, int], dynamic: Sequence[str] = ()
 def write_onnx(program: ExportedProgram, names: Sequence[str], path: Path, meta: dict[str, Any]) -> None:
     """Translate a trace to ONNX; ``names`` are of its outputs, ``meta`` goes into its metadata as JSON."""
     # The exporter's own optimisation takes longer than all else, and runtimes fold and fuse when they load a model.
-    onnx_program = torch.onnx.export(
+    onnx_program: Any = torch.onnx.export(
         program, dynamo=True, opset_version=OPSET, custom_translation_table=onnx_translations(),
         output_names=list(names) or None, optimize=False, verbose=False)
     onnx_program.model.metadata_props['mmltm'] = json.dumps(meta)

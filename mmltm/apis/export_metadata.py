@@ -5,7 +5,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
-from torch import nn
 
 from mmltm.errors import UserError
 
@@ -66,7 +65,7 @@ def input_shape(steps: list[dict[str, Any]], divisor: int) -> tuple[int, int]:
     return height, width
 
 
-def padding(preprocessor: nn.Module) -> tuple[int, list[float]]:
+def padding(preprocessor: Any) -> tuple[int, list[float]]:
     """The divisor of padded sizes, and the pixel (BGR) that is the padding once it is normalised."""
     value = [float(preprocessor.pad_value)] * 3
     if preprocessor._enable_normalize:

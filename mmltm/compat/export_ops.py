@@ -5,6 +5,7 @@ exported program of a detector (``.pt2``) import this module first. In ONNX they
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,9 @@ def _(features, rois, levels, scales, size, sampling_ratio, aligned):
 
 def onnx_translations() -> dict[Callable, Callable]:
     """What ``torch.onnx.export`` needs as its ``custom_translation_table``."""
-    from onnxscript import opset18 as op
+    import onnxscript
+
+    op: Any = onnxscript.opset18
 
     def suppress_onnx(boxes, scores, iou_threshold, most):
         kept = op.NonMaxSuppression(

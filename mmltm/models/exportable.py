@@ -4,6 +4,8 @@ mmdet's own post-processing branches on how many boxes are left; here every imag
 of which those below the threshold carry a negative score. What comes out is the same.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import RPNHead
@@ -31,6 +33,7 @@ class Exportable(nn.Module):
         model (nn.Module): A classifier of mmpretrain or detector of mmdet, whose parameters are float32 or float16.
     """
 
+    model: Any
     inputs: tuple[str, ...] = ('image', )
     outputs: tuple[str, ...] = ()  # as many as there are maps
 
@@ -75,7 +78,7 @@ class ExportableDetector(Exportable):
         super().__init__(model)
         self.outputs = ('image_index', 'boxes', 'scores', 'labels') + ('masks', ) * model.with_mask
 
-    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         maps = self.model.extract_feat(self.normalise(image))
         if isinstance(self.model, SingleStageDetector):
             head, cfg = self.model.bbox_head, self.model.test_cfg
@@ -96,7 +99,8 @@ class ExportableDetector(Exportable):
         masks = masks.gather(1, chosen[:, None, None, None].expand(-1, 1, *masks.shape[2:]))[:, 0]
         return image_index, boxes, scores, labels, masks
 
-    def candidates(self, head, maps, size, cfg, threshold) -> tuple[Tensor, Tensor, Tensor]:
+    def candidates(self, head: Any, maps: tuple[Tensor, ...], size: Tensor, cfg: Any,
+                   threshold: float) -> tuple[Tensor, Tensor, Tensor]:
         """The ``nms_pre`` best boxes of each level, (B, N, 4), scores and labels, (B, N); an RPN labels levels."""
         scores_by_level, deltas_by_level, *factors_by_level = [
             [level.float() for level in output] for output in head(maps) if output is not None]
@@ -145,7 +149,7 @@ class ExportableDetector(Exportable):
         labels = torch.arange(classes, device=size.device).expand(batch, number, -1).flatten(1)
         return best(clip(boxes, size, head.bbox_coder), scores.view(batch, -1), labels, cfg)
 
-    def pool(self, extractor: nn.Module, maps: tuple[Tensor, ...], image_index: Tensor, boxes: Tensor) -> Tensor:
+    def pool(self, extractor: Any, maps: tuple[Tensor, ...], image_index: Tensor, boxes: Tensor) -> Tensor:
         """Features (K, C, h, w) of boxes (K, 4), each from the level that its size asks for."""
         rois = torch.cat([image_index[:, None].to(boxes), boxes], 1)
         layer, levels = extractor.roi_layers[0], len(extractor.featmap_strides)
@@ -177,13 +181,13 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[..., None].expand(-1, -1, x.size(-1)))
 
 
-def clip(boxes: Tensor, size: Tensor, coder) -> Tensor:
+def clip(boxes: Tensor, size: Tensor, coder: Any) -> Tensor:
     """Boxes (B, N, 4) within pictures of ``size`` (B, 2), unless the coder leaves them as they are."""
     edge = size.flip(1).repeat(1, 2)[:, None]
     return torch.minimum(boxes.clamp(min=0), edge) if coder.clip_border else boxes
 
 
-def best(boxes: Tensor, scores: Tensor, labels: Tensor, cfg) -> tuple[Tensor, Tensor, Tensor]:
+def best(boxes: Tensor, scores: Tensor, labels: Tensor, cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
     """NMS within each label: the ``max_per_img`` best boxes of each image, by falling score; the rest scores -1."""
     valid = (scores >= 0)[..., None]
     far = torch.where(valid, boxes, 0).amax((1, 2), keepdim=True) + 1
@@ -193,7 +197,7 @@ def best(boxes: Tensor, scores: Tensor, labels: Tensor, cfg) -> tuple[Tensor, Te
     return take(boxes, index), scores, labels.gather(1, index)
 
 
-def exportable(model: nn.Module, backbone: bool = False) -> Exportable:
+def exportable(model: Any, backbone: bool = False) -> Exportable:
     """The model, or its backbone alone, ready to be traced.
 
     Raises:
@@ -218,16 +222,16 @@ def exportable(model: nn.Module, backbone: bool = False) -> Exportable:
     return ExportableDetector(model).eval()
 
 
-def predicting_parts(model: BaseDetector) -> list[tuple[object, type, tuple[str, ...]]]:
+def predicting_parts(model: Any) -> list[tuple[object, type, tuple[str, ...]]]:
     """Parts of a detector, each with a class and those of its methods that :class:`ExportableDetector` stands for."""
-    single = ('predict', 'predict_by_feat', '_bbox_post_process')
+    dense = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
     if isinstance(model, SingleStageDetector):
         return [(model, SingleStageDetector, ('predict', )),
-                (model.bbox_head, BaseDenseHead, (*single, '_predict_by_feat_single'))]
+                (model.bbox_head, BaseDenseHead, dense)]
     roi_head = model.roi_head
-    parts = [
+    parts: list[tuple[object, type, tuple[str, ...]]] = [
         (model, TwoStageDetector, ('predict', )),
-        (model.rpn_head, RPNHead, ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')),
+        (model.rpn_head, RPNHead, dense),
         (roi_head, StandardRoIHead, ('predict', 'predict_bbox', 'predict_mask', '_bbox_forward', '_mask_forward')),
         (roi_head.bbox_head, BBoxHead, ('predict_by_feat', '_predict_by_feat_single')),
         (roi_head.bbox_roi_extractor, SingleRoIExtractor, ('forward', 'map_roi_levels'))]

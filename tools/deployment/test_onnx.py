@@ -21,8 +21,7 @@ from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_config
 from mmltm.apis.runner import build_loop, build_runner
-from mmltm.errors import run
-from mmltm.models.checkpoints import check_file
+from mmltm.errors import UserError, run
 from mmltm.registry import MODELS
 
 EXAMPLES = """
@@ -68,7 +67,8 @@ def main():
     args = get_args()
     cfg = load_config(args.config, args.cfg_options, args.data_root, args.work_dir,
                       needs=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
-    check_file('model', args.model)
+    if not Path(args.model).is_file():
+        raise UserError(f'model {args.model} does not exist')
     check_config(cfg, splits=('test',))
     cfg.model = dict(type='mmltm.ExportedModel', path=args.model)
     cfg.update(load_from=None, resume=False, custom_hooks=[])
