@@ -26,14 +26,16 @@ OPSET = 18
 def trace(model: Exportable, shape: tuple[int, int], dynamic: Sequence[str] = (), divisor: int = 32) -> ExportedProgram:
     """Trace a model for images of ``shape`` (height, width); ``dynamic`` may hold 'batch' and 'size'.
 
-    Dynamic sizes are multiples of the divisor.
+    Dynamic sizes are multiples of the divisor, from eight times it on.
 
     Raises:
         UserError: Something in the model depends on what is to be dynamic.
     """
+    if 'size' in dynamic:  # as long as one cell is all that is left of a side, the tracer takes it for a constant
+        shape = max(shape[0], 16 * divisor), max(shape[1], 20 * divisor)
     image = torch.zeros(2 if 'batch' in dynamic else 1, 3, *shape, device=next(model.parameters()).device)
     batch = {0: Dim('batch', min=1, max=1024)} if 'batch' in dynamic else {}
-    sides = {axis: divisor * Dim(f'{name}_units', min=2, max=4096 // divisor)
+    sides = {axis: divisor * Dim(f'{name}_units', min=8, max=4096 // divisor)
              for axis, name in ((2, 'height'), (3, 'width'))} if 'size' in dynamic else {}
     inputs: dict[str, Tensor] = dict(image=image)
     dims: dict[str, Any] = dict(image={**batch, **sides})

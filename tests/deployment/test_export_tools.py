@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+import sys
 
 import pytest
 import torch
@@ -13,22 +15,36 @@ from mmltm.errors import UserError
 from mmltm.models.builder import build_from
 
 
-def test_detector(root, tmp_path, tiny_coco, tiny_config, run_tool):
+@pytest.fixture
+def call(root, monkeypatch, capsys):
+    """A function that runs a tool within this process, which has imported OpenMMLab already: what it prints."""
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+
+    def call(tool, *arguments):
+        monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
+        runpy.run_path(str(root / tool), run_name='__main__')
+        return ''.join(capsys.readouterr())
+
+    return call
+
+
+def test_detector(root, tmp_path, monkeypatch, tiny_coco, tiny_config, run_tool, call):
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = build_from(Config.fromfile(tiny_config))
     for key, weight in model.named_parameters():
         if 'cls' in key and weight.dim() > 1:
             nn.init.normal_(weight, std=1.5 / weight[0].numel()**0.5)
-    checkpoint, exported, tools = tmp_path / 'model.pth', tmp_path / 'model.onnx', root / 'tools/deployment'
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=('dark', 'light')))), checkpoint)
-    process = run_tool('python', tools / 'export.py', tiny_config, checkpoint, exported, '--dynamic', 'batch', 'size',
-                       '--verify', tiny_coco / 'val2017', cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    again, total, boxes = re.search(r'images: (\d+) of (\d+) .* boxes within (\S+) px', process.stdout).groups()
+    meta = dict(dataset_meta=dict(classes=('dark', 'light')))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), 'model.pth')
+    printed = call('tools/deployment/export.py', tiny_config, 'model.pth', 'model.onnx', '--dynamic', 'batch', 'size',
+                   '--verify', tiny_coco / 'val2017', '--cfg-options',
+                   'test_dataloader.dataset.pipeline.2.scale="(320,256)"')
+    again, total, boxes = re.search(r'images: (\d+) of (\d+) .* boxes within (\S+) px', printed).groups()
     assert again == total and int(total) > 5 and float(boxes) < 1e-3
 
-    process = run_tool('python', tools / 'infer_onnx.py', tiny_coco / 'val2017', exported, '--out-dir', 'out',
-                       cwd=tmp_path)
+    infer = root / 'tools/deployment/infer_onnx.py'
+    process = run_tool('python', infer, tiny_coco / 'val2017', 'model.onnx', '--out-dir', 'out', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     predictions = json.loads((tmp_path / 'out/predictions.json').read_text())
     assert predictions['classes'] == ['dark', 'light'] and not predictions['skipped']
@@ -36,9 +52,8 @@ def test_detector(root, tmp_path, tiny_coco, tiny_config, run_tool):
         assert len(found['labels']) == len(found['scores']) == len(found['bboxes']) == len(found['masks'])
         assert found['masks'][0]['size'] == [64, 64] and (tmp_path / 'out/pictures' / name).stat().st_size
 
-    process = run_tool('python', tools / 'test_onnx.py', tiny_config, exported, '--data-root', tiny_coco, cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    assert re.search(r'coco/segm_mAP_50: \d', process.stdout + process.stderr)
+    printed = call('tools/deployment/test_onnx.py', tiny_config, 'model.onnx', '--data-root', tiny_coco)
+    assert re.search(r'coco/segm_mAP_50: \d', printed)
 
 
 @pytest.mark.parametrize('transform', [

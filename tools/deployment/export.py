@@ -11,7 +11,6 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
-import copy
 import json
 
 import cv2
@@ -21,6 +20,7 @@ from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from rich.progress import track
 
 from infer_onnx import OnnxModel, prepare
+import mmltm
 from mmltm.apis.cli import CfgOptions, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.export import quantise, trace, write_onnx
@@ -132,7 +132,7 @@ def main():
     divisor, pad_value = padding(predictor.model.data_preprocessor)
     steps = image_steps(cfg, None if 'size' in args.dynamic else args.shape)
     shape = args.shape or input_shape(steps, divisor)
-    model = copy.deepcopy(predictor.model)
+    model = mmltm.deploy(predictor.model, tuple(shape))
     if args.fp16:
         model.half()
         model.data_preprocessor.float()
