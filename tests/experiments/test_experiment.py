@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.experiment import config_path, read_experiment, save_experiment, saved_experiment
 from harness.resolve import resolve
@@ -117,7 +118,7 @@ def test_list():
 
 def test_wrong_data_is_named_in_one_line_from_any_folder(tmp_path):
     checkpoint = tmp_path / 'vanilla.pth'
-    checkpoint.touch()
+    torch.save(dict(state_dict=dict()), checkpoint)
     done = subprocess.run(
         [sys.executable, ROOT / 'tools/experiments/run.py', 'mobilevit_restoration', '--checkpoint', checkpoint,
          '--data-root', tmp_path / 'nowhere', '--out-dir', tmp_path / 'out'],
