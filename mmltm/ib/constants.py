@@ -1,5 +1,6 @@
 """What a module makes of its own parameters and buffers alone, kept until they change, and no part of any trace."""
 
+import contextlib
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -23,6 +24,11 @@ def constant_result(function: Function) -> Function:
 def exporting() -> bool:
     """Whether a graph is being taken of this call, by ``torch.jit`` or ``torch.export``, that is never to learn."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+def no_grad() -> contextlib.AbstractContextManager:
+    """``torch.no_grad``, of which an exported graph, which has no gradient, would make a graph in the graph."""
+    return contextlib.nullcontext() if exporting() else torch.no_grad()
 
 
 class KeepsConstants(nn.Module):

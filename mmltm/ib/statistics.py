@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .assignment import conditional_from_joint
 from .bottleneck import label_scores
 from .centroids import ClassCentroids
+from .constants import no_grad
 from .gradient import class_weights, through_normalization, weighted_products
 from .posterior import PosteriorFrame, fold_scores, leading_subspace
 from .precision import full_precision
@@ -109,14 +110,14 @@ class ClassStatistics(ClassCentroids):
             scores, scores_right = left, left.T @ scores
         return PosteriorFrame(origin, basis, coordinates, bias, scores, scores_right, mass, self.beta, self.normalize)
 
-    @torch.no_grad()
     @full_precision
     def posterior_direction(self, merged: Tensor) -> Tensor:
         """V of projected merged tokens (M, P, d), their posterior in place of a label: see :mod:`.posterior`.
 
         A constant to autograd, (M, P, d); zero while there is no Q.
         """
-        return self.frame().direction(merged)
+        with no_grad():
+            return self.frame().direction(merged)
 
     @full_precision
     def label_term(self, merged: Tensor, targets: Tensor | BatchTargets) -> Tensor:
@@ -185,9 +186,9 @@ class FoldedStatistics(nn.Module):
             else:
                 self._numbers[name] = value
 
-    @torch.no_grad()
     @full_precision
     def posterior_direction(self, merged: Tensor) -> Tensor:
         """As that of the statistics."""
         names = (name for name in PosteriorFrame._fields if name not in self._numbers)
-        return PosteriorFrame(**{name: getattr(self, name) for name in names}, **self._numbers).direction(merged)
+        with no_grad():
+            return PosteriorFrame(**{name: getattr(self, name) for name in names}, **self._numbers).direction(merged)

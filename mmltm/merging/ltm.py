@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics, FoldedStatistics
+from mmltm.ib.constants import no_grad
 from mmltm.ib.precision import at_least_float32, autocast_off
 
 from .grids import Grid, resample_mask
@@ -194,7 +195,7 @@ class LTM(LearntMask):
         # The gradient is taken at the mask of evaluation, before this block's own step.
         masks = [region.merge.transpose(-2, -1) for region in operator.regions] if carried is None else [
             (score + steps).softmax(-1) for score, steps in zip(scores, carried)]
-        with torch.no_grad():
+        with no_grad():
             tiles = self._tiles(x, operator)
             merged = self._merged(tiles, operator, [mask.detach() for mask in masks])
             if learning:

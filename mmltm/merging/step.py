@@ -95,7 +95,7 @@ def project_map(x: Tensor, matrix: Tensor) -> Tensor:
         tokens = map_to_tokens(x) @ matrix
     else:
         tokens = (matrix.transpose(-2, -1) @ x.flatten(2)).transpose(-2, -1)
-    return tokens.unflatten(1, size)
+    return tokens.reshape(tokens.shape[0], *size, tokens.shape[-1])
 
 
 def resize_tokens(tokens: Tensor, grid: Grid, size: Grid) -> Tensor:

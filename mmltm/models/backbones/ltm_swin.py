@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
-from mmpretrain.models.utils import resize_pos_embed
+from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed
 from torch import Tensor
 
 from mmltm.merging import Host
@@ -51,6 +51,12 @@ def feed_forward(block: SwinBlock, operator: Any | None, x: Tensor) -> Tensor:
     # Stochastic depth comes behind the way back: it drops the update of an image, not that of a window.
     update = operator.detour(x, lambda tokens: block.ffn.gamma2(block.ffn.layers(block.norm2(tokens))))
     return x + block.ffn.dropout_layer(update)
+
+
+def window_reverse(windows: Tensor, height: int, width: int, side: int) -> Tensor:
+    """mmpretrain's, (B T, side, side, C) to (B, H, W, C), for any batch: that one makes a number of it in a graph."""
+    x = windows.reshape(-1, height // side, width // side, side, side, windows.shape[-1])
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
 
 
 class LTMSwinStage(BaseModule):
@@ -140,6 +146,13 @@ class LTMSwin(MergingBackbone, SwinTransformer):
             if stage.downsample is not None and not self.out_after_downsample:
                 x, grid = stage.downsample(x, grid)
         return tuple(outputs)
+
+    def train(self, mode: bool = True) -> 'LTMSwin':
+        for module in self.modules():
+            if isinstance(module, ShiftWindowMSA):
+                module.window_reverse = window_reverse
+        super().train(mode)
+        return self
 
     def _freeze_stages(self) -> None:
         if self.frozen_stages < 0:
