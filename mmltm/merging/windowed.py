@@ -132,16 +132,17 @@ class WindowedMerge:
         return WindowedMerge(self.grid, *self._windows, lambda *_: next(pairs))
 
     def collapse(self, limit: int = BAND_LIMIT) -> 'WindowedMerge':
-        """Make one matrix of every row of windows that merges into few cells.
+        """Make one matrix of every row of windows, if these are of several kinds and merge into few cells.
 
         Cutting a map into windows and putting these side by side moves it about in memory, one kind of window after the
         other. A row of windows lies in memory as it is, so a small map is merged sooner by a product with a matrix that
-        is mostly zeros: two to four windows a side in half the time, eager and in ONNX Runtime alike. For constant
-        masks: the matrices, of rows that merge into ``limit`` cells at most, are worth their making only if they are
-        used again.
+        is mostly zeros. Where all windows of a row are of one kind, cutting costs little and such a matrix too much.
+        For constant masks: the matrices, of rows that merge into ``limit`` cells at most, are worth their making only
+        if they are used again.
         """
-        height = max(region.rows.merged for region in self.regions)
-        if height * self.merged_grid[1] <= limit and self.regions[0].merge.dim() == 2:
+        first, height = self.regions[0], max(region.rows.merged for region in self.regions)
+        alike = self._width == 1 and first.cols.repeat > 1
+        if not alike and height * self.merged_grid[1] <= limit and first.merge.dim() == 2:
             self.bands = [self._band(line) for line in self._lines]
         return self
 

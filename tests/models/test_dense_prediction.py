@@ -186,10 +186,8 @@ def test_merging_costs_the_same_a_pixel_at_every_size(name):
         return count_macs(merger, there_and_back)[''] / (grid[0] * grid[1])
 
     whole = macs_per_token((56, 56))
-    for grid in ((7, 7), (25, 42), (112, 112), (200, 336)):
+    for grid in ((7, 7), (14, 14), (25, 42), (112, 112), (200, 336)):
         assert macs_per_token(grid) <= 1.01 * whole
-    # Rows of two windows are merged as a whole, which takes less time: half of the matrix is zeros.
-    assert macs_per_token((14, 14)) == pytest.approx(2 * whole, rel=0.01)
     # Fifty cells leave one that joins the window before it, whose matrix, of 8 by 6 rows, is larger.
     assert macs_per_token((50, 84)) <= 1.04 * whole
 

@@ -69,7 +69,7 @@ def test_logits(name):
 
 @torch.no_grad()
 @pytest.mark.parametrize('name, limit', [('swin_t', 0.012), ('vit_s', 0.002), ('mobilevit_s', 0.004),
-                                         ('efficientvit_b1', 0.0045)])
+                                         ('efficientvit_b1', 0.0085)])
 def test_share_of_the_step_in_the_cost(name, limit):
     """By image, with 1000 classes, at ratio 0.7; half of Swin's is the projection of all its tokens to 16 channels."""
     macs, x = [], torch.empty(1, 3, 224, 224, device='meta')
