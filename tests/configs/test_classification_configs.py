@@ -24,7 +24,7 @@ from mmltm.apis.runner import build_loop
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # Detectors stand at the top and in mini/; a folder for each data set of classification.
 PATHS = {path.stem: path for path in sorted(CONFIGS.glob('*/*.py'))
-         if path.parent.name not in ('_base_', 'mini', 'paper')}
+         if path.parent.name not in ('_base_', 'dist', 'mini', 'paper')}
 NAMES = list(PATHS)
 IN1K = [name for name in NAMES if name.endswith('_300e_in1k') and not name.startswith('ltm_')]
 IMAGENETTE = [name for name in NAMES if name.endswith('_imagenette128') and not name.startswith('ltm_')]
