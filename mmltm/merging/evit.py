@@ -13,13 +13,14 @@ stay in their order rather than in that of their attention, which makes no diffe
 import torch
 from torch import Tensor
 
+from .grids import as_number
 from .sequences import Attention, History, SequenceMerger, take
 
 
 def class_attention(attention: Attention) -> Tensor:
     """How much the class token attends to each patch token, the mean over heads, (B, N - 1)."""
     queries, keys = attention.queries[:, :, :1], attention.keys
-    logits = queries @ keys.mT * queries.shape[-1]**-0.5
+    logits = queries @ keys.transpose(-2, -1) * queries.shape[-1]**-0.5
     return logits.softmax(-1)[:, :, 0, 1:].mean(1)
 
 
@@ -29,7 +30,7 @@ class EViT(SequenceMerger):
 
     def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
                 class_token: bool = True) -> tuple[Tensor, History]:
-        count = tokens.shape[1] - 1
+        count = as_number(tokens.shape[1]) - 1
         if keep >= count:
             return tokens, history
         assert attention is not None  # it is no merger by tokens alone
@@ -38,8 +39,8 @@ class EViT(SequenceMerger):
         kept, others = order[:, :keep - 1].sort(-1).values, order[:, keep - 1:]
         patches = tokens[:, 1:]
         fused = (take(patches, others) * weights.gather(1, others)[..., None].to(tokens.dtype)).sum(1, keepdim=True)
-        places = torch.arange(keep, device=tokens.device).expand(len(tokens), -1)
-        indices = places.new_full((len(tokens), count), keep - 1).scatter(1, kept, places[:, :-1])
+        places = torch.arange(keep, device=tokens.device).expand(tokens.shape[0], -1)
+        indices = torch.full_like(weights, keep - 1, dtype=torch.int64).scatter(1, kept, places[:, :-1])
         indices = torch.cat((torch.zeros_like(indices[:, :1]), indices + 1), 1)
         sizes = torch.zeros_like(history.sizes[:, :keep + 1]).scatter_add(1, indices, history.sizes)
         return torch.cat((tokens[:, :1], take(patches, kept), fused), 1), history.moved(lambda: indices, sizes, None)

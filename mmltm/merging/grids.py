@@ -23,9 +23,14 @@ ROUNDINGS = ('area', 'nearest', 'product', 'ceil')
 TOLERANCE = 0.05
 
 
+def as_number(size: Any) -> int:
+    """The size of a dimension, which ``torch.jit.trace`` gives as a tensor, as a number; a symbol stays one."""
+    return int(size) if isinstance(size, Tensor) else size
+
+
 def as_grid(sides: Sequence[Any]) -> Grid:
-    """Height and width as numbers, where ``torch.jit.trace`` gives them as tensors; symbols stay symbols."""
-    return tuple(int(side) if isinstance(side, Tensor) else side for side in sides)
+    """Height and width as numbers, see :func:`as_number`."""
+    return tuple(map(as_number, sides))
 
 
 def check_ratios(ratio: float | Sequence[float], depth: int) -> list[float]:

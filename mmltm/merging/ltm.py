@@ -24,7 +24,7 @@ from .grids import Grid, resample_mask
 from .learnt_mask import LearntMask
 from .masks import least_squares_inverse, normalize_mask
 from .step import NOISE, STEP_NORMS, WindowSteps, join_windows, kind_of, project_map, split_windows, window_steps
-from .windowed import WindowedMerge
+from .windowed import WindowedMerge, matmul
 
 MODES = ('static', 'instance')
 
@@ -250,7 +250,7 @@ class LTM(LearntMask):
     def _merged(self, tiles: list[Tensor], operator: WindowedMerge, masks: list[Tensor]) -> Tensor:
         """Merged tokens of all windows, (B T, P, d)."""
         targets = [kind_of(region)[1] for region in operator.regions]
-        return join_windows([mask @ tile for mask, tile in zip(masks, tiles)], targets, self.target)
+        return join_windows([matmul(mask, tile) for mask, tile in zip(masks, tiles)], targets, self.target)
 
     def _pending(self, x: Tensor, carry: Carry | None) -> tuple[Tensor, tuple[WindowedMerge, ...]]:
         """The map as it would be if merging were on, and the mergings that it lacks."""

@@ -24,6 +24,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmltm.ib.constants import exporting
+
 from .base import Host, Plan
 from .grids import Grid, check_ratios
 from .sequences import Attention, History, SequenceMerger, take
@@ -42,12 +44,12 @@ def match_kept(metric: Tensor, kept: Tensor, class_token: bool = True) -> tuple[
     Of those kept, (B, N), counted from 0, the ones at even places look for partners among those at odd places; a class
     token has none. Tokens are compared by ``metric``, (B, N, d).
     """
-    odd = (kept.cumsum(-1) % 2 == 0) & kept
+    odd = (kept.long().cumsum(-1) % 2 == 0) & kept
     looking = kept & ~odd
     if class_token:
         looking[:, 0] = False
     metric = F.normalize(metric, dim=-1)
-    similarity = (metric @ metric.mT).masked_fill(~odd[:, None], -math.inf)
+    similarity = (metric @ metric.transpose(-2, -1)).masked_fill(~odd[:, None], -math.inf)
     best, partners = similarity.max(-1)
     return best.masked_fill(~looking, -math.inf), partners
 
@@ -125,7 +127,8 @@ class LTMP(SequenceMerger):
 
         self.shape = history.total, tokens.shape[-1]
         self.share = weights.float().sum(1).mean() / history.total
-        return (tokens, history) if self.training else _leave(tokens, history, weights)
+        # A graph has no room for as many tokens as a batch happens to need: there they stay, masked, as in training.
+        return (tokens, history) if self.training or exporting() else _leave(tokens, history, weights)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, 'share': None}

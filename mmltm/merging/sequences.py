@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .base import Host, Merger, Plan, _window_pairs, merged_size
-from .grids import Grid
+from .grids import Grid, as_number
 
 
 class Attention(NamedTuple):
@@ -45,7 +45,7 @@ class History(NamedTuple):
     @classmethod
     def whole(cls, tokens: Tensor, track: bool = True) -> 'History':
         """Of tokens, (B, N, C), to which nothing has happened yet; ``track`` if the way back will be asked for."""
-        batch, count = tokens.shape[:2]
+        batch, count = tokens.shape[0], as_number(tokens.shape[1])
         history = cls(None, torch.ones(batch, count, device=tokens.device), count)
         return history.tracked() if track else history
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .grids import as_number
 from .sequences import Attention, History, SequenceMerger, take
 
 
@@ -44,8 +45,8 @@ class Matching(NamedTuple):
 
     def indices(self) -> Tensor:
         """Where each of the tokens, (B, N), goes: those kept come first, then those at odd places."""
-        batch, count = self.kept.shape
-        places = torch.arange(self.tokens - self.merged.shape[1], device=self.kept.device).expand(batch, -1)
+        batch, count = self.kept.shape[0], as_number(self.kept.shape[1])
+        places = torch.arange(self.tokens - as_number(self.merged.shape[1]), device=self.kept.device).expand(batch, -1)
         indices = self.kept.new_empty(batch, self.tokens)
         indices[:, 1::2] = places[:, count:]
         indices[:, ::2] = indices[:, ::2].scatter(1, self.kept, places[:, :count]).scatter(
@@ -61,7 +62,7 @@ def bipartite_matching(metric: Tensor, r: int, class_token: bool = False) -> Mat
     similarity. r is at most half of the other tokens.
     """
     metric = F.normalize(metric, dim=-1)
-    similarity = metric[:, ::2] @ metric[:, 1::2].mT
+    similarity = metric[:, ::2] @ metric[:, 1::2].transpose(-2, -1)
     if class_token:
         similarity[:, 0] = -math.inf
     best, partners = similarity.max(-1)
@@ -69,7 +70,7 @@ def bipartite_matching(metric: Tensor, r: int, class_token: bool = False) -> Mat
     merged, kept = order[:, :r], order[:, r:]
     if class_token:
         kept = kept.sort(-1).values
-    return Matching(kept, merged, partners.gather(1, merged), metric.shape[1])
+    return Matching(kept, merged, partners.gather(1, merged), as_number(metric.shape[1]))
 
 
 class ToMe(SequenceMerger):
@@ -87,7 +88,7 @@ class ToMe(SequenceMerger):
 
     def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
                 class_token: bool) -> tuple[Tensor, History]:
-        count = tokens.shape[1] - class_token
+        count = as_number(tokens.shape[1]) - class_token
         r = min(count - keep, count // 2)
         if r <= 0:
             return tokens, history

@@ -72,6 +72,14 @@ def _from_tiles(tiles: Tensor, like: Tensor, rows: int, cols: int, tile: Grid) -
     return tiles.reshape(b, c, rows, cols, h, w).transpose(3, 4).reshape(b, c, rows * h, cols * w)
 
 
+def matmul(matrix: Tensor, tiles: Tensor) -> Tensor:
+    """A matrix, (P, N), or one for some of the dimensions in front, times tiles, (..., N, C)."""
+    if torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export():
+        # As torch does it anyway. mmengine's counter of operations takes the number of products from the first factor.
+        matrix = matrix.expand(*tiles.shape[:-2], *matrix.shape[-2:])
+    return matrix @ tiles
+
+
 def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
     """Merge the cells of tiles, as :func:`_to_tiles` cuts them, by a (N, P) matrix, or by one a tile, (B, T, N, P).
 
@@ -79,10 +87,10 @@ def _multiply(tiles: Tensor, matrix: Tensor, channels_last: bool) -> Tensor:
     """
     matrix = matrix.to(tiles.dtype)
     if matrix.dim() == 2:
-        return matrix.transpose(-2, -1) @ tiles if channels_last else tiles @ matrix
+        return matmul(matrix.transpose(-2, -1), tiles) if channels_last else tiles @ matrix
     batch, count = matrix.shape[:2]
     if channels_last:
-        return matrix.transpose(-2, -1)[:, None] @ tiles.reshape(batch, -1, count, *tiles.shape[1:])
+        return matmul(matrix.transpose(-2, -1)[:, None], tiles.reshape(batch, -1, count, *tiles.shape[1:]))
     tiles = tiles.reshape(batch, -1, count, *tiles.shape[1:]).transpose(1, 2)
     return (tiles @ matrix).transpose(1, 2)
 

@@ -13,7 +13,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor
 
 from mmltm.merging.base import MergeOperator
-from mmltm.merging.grids import Grid
+from mmltm.merging.grids import Grid, as_number
 from mmltm.merging.masks import normalize_mask
 from mmltm.merging.sequences import Attention, History, SequenceMerger
 from mmltm.models.pretrained import StartsPretrained
@@ -191,6 +191,6 @@ def encode_sequence(layer: Any, merger: nn.Module, x: Tensor, history: History, 
     weights, explicit = history.weights, active is not None and active.explicit
     x, attention = run(lambda x: attend_weighted(layer, x, weights, explicit), x, with_cp)
     if active is not None:
-        keep, nominal = active.remaining(x.shape[1] - class_token, nominal)
+        keep, nominal = active.remaining(as_number(x.shape[1]) - class_token, nominal)
         x, history = active(x, attention, history, keep, class_token)
     return run(partial(feed_forward, layer), x, with_cp), history, nominal
