@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from mmltm.errors import UserError
 from mmltm.ib.constants import KeepsConstants
 
 from .grids import Grid, as_grid, check_ratios, separate_schedule, tile_axis, window_schedule
@@ -143,6 +144,8 @@ class GridMerger(KeepsConstants, Merger):
         """The window before and after merging of maps of a size."""
         if not self.whole:
             return self.source, self.target
+        if any(isinstance(side, torch.SymInt) for side in grid):
+            raise UserError('window=None makes one mask for maps of one size: fix the height and width of this graph')
         return grid, tuple(max(1, math.floor(side * after / before + 0.5))
                            for side, before, after in zip(grid, self.source, self.target))
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmltm.errors import UserError
+
 #: Height and width.
 Grid = tuple[int, ...]
 
@@ -24,7 +26,12 @@ TOLERANCE = 0.05
 
 
 def as_number(size: Any) -> int:
-    """The size of a dimension, which ``torch.jit.trace`` gives as a tensor, as a number; a symbol stays one."""
+    """The size of a dimension, which ``torch.jit.trace`` gives as a tensor, as a number.
+
+    A symbol of ``torch.export`` stays one; ``torch.compile`` makes a graph for every size.
+    """
+    if torch.compiler.is_dynamo_compiling():
+        return len(range(size))  # a range wants to know the number, which int does not
     return int(size) if isinstance(size, Tensor) else size
 
 
@@ -182,6 +189,9 @@ def tile_axis(length: int, source: int, target: int) -> list[AxisTile]:
     count, rest = length // source, length % source
     if not rest:
         return [AxisTile(0, source, count, target)]
+    if isinstance(rest, torch.SymInt):
+        raise UserError(f'maps of a graph whose height and width are free must be filled by windows of {source} '
+                        "tokens: let both be multiples, as 224 * torch.export.Dim('height'), or fix them")
     if count and rest * target >= source:
         return [AxisTile(0, source, count, target), AxisTile(count * source, rest, 1, rest * target // source)]
     tiles = [AxisTile(0, source, count - 1, target)] if count > 1 else []

@@ -32,7 +32,7 @@ examples:
 """
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)  # runpy may run this file twice in one process
 class ExportedModel(BaseModel):
     """An ONNX model in the place of a config's: predicts for the image files that the samples name."""
 
