@@ -2,6 +2,7 @@
 # Trains on several GPUs (or, without any, in several processes on the CPU).
 # usage: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
 # Several machines: the same command on each, with NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment.
+# MAX_RESTARTS=3, with --resume: so often a job whose process has died starts again, from its last checkpoint.
 # See docs/distributed.md.
 
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [options of tools/train.py]" >&2; exit 2; }
@@ -24,6 +25,7 @@ python "$(dirname "$0")/torchrun.py" \
     --rdzv-endpoint="$MASTER_ADDR:$PORT" \
     --rdzv-id="$PORT" \
     --rdzv-conf="is_host=$([ "$NODE_RANK" = 0 ] && echo true || echo false)" \
+    --max-restarts="${MAX_RESTARTS:-0}" \
     "$(dirname "$0")/train.py" \
     "$CONFIG" \
     --launcher pytorch "${@:3}"

@@ -1,4 +1,4 @@
-"""Jobs of tools/dist_train.sh: as many ranks as one process, on one machine and on two, and killed.
+"""Jobs of tools/dist_train.sh: as many ranks as one process, on one machine and on two, killed and restarted.
 
     python -m pytest -m nightly tests/engine/test_torchrun.py
 """
@@ -59,10 +59,17 @@ def test_ranks_equal_one(tmp_path, root, config, alone, ranks, nodes):
     assert_equal(tmp_path, alone)
 
 
-def test_a_killed_rank_is_named(tmp_path, root, config):
+def test_a_killed_rank_is_named_and_the_job_starts_again(tmp_path, root, config, alone):
+    """First without a restart, then with one, after another kill in the middle of the second epoch."""
     job, = start(root, config, tmp_path, 2, 1, FATE='train 2 0.1', FATE_RANK='1')
     _, errors = job.communicate()
     print(errors.splitlines()[-1])
     assert job.returncode == 1 and 'Traceback' not in errors
     assert 'error: rank 0 lost the connection to another rank' in errors or 'Sending process' in errors
     assert errors.splitlines()[-1].startswith('error: rank 1 (process ') and ' was killed by SIGKILL;' in errors
+    job, = start(root, config, tmp_path, 2, 1, FATE='train 6 0.1', FATE_RANK='1', FATE_LIFE='0', MAX_RESTARTS='1')
+    output, errors = job.communicate()
+    assert job.returncode == 0, errors[-3000:]
+    print(next(line for line in output.splitlines() if 'resumed epoch' in line))
+    assert 'resumed epoch: 1' in output
+    assert_equal(tmp_path, alone)
