@@ -61,7 +61,7 @@ def variants(cfg: Config, mergers: Mapping[str, dict] | None = None, ratio: floa
 def beside_vanilla(rows: Iterable[dict]) -> list[tuple[dict, dict | None]]:
     """Every row of results but the vanilla ones, with that of its vanilla twin, None where there is none."""
     def place(row: dict) -> tuple:
-        return row['config'], row['scope'], *row['shape'], row.get('batch_size')
+        return row['config'], row['scope'], *row['shape'], row.get('batch_size'), row.get('runtime')
 
     rows = list(rows)
     twins = {place(row): row for row in rows if row['merger'] == VANILLA}

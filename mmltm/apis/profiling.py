@@ -80,11 +80,12 @@ class Timing(NamedTuple):
 
 
 def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup: int, device: torch.device,
-                     progress: Callable[[], None] = lambda: None, max_seconds: float = math.inf) -> list[Timing]:
+                     progress: Callable[[], None] = lambda: None, max_seconds: float = math.inf,
+                     clock: Callable[[], float] = time.perf_counter) -> list[Timing]:
     """Time several calls in turn, each once a round, in an order that reverses from round to round.
 
     Rounds are counted after ``warmup`` more, and ``progress`` is called after each. On CUDA events measure the device's
-    own time. After ``max_seconds`` no round begins, but :data:`FEWEST_ROUNDS` are counted all the same.
+    own time, elsewhere ``clock``. After ``max_seconds`` no round begins, but :data:`FEWEST_ROUNDS` are counted all the same.
     """
     seconds: list[list[float]] = [[] for _ in calls]
     order = list(range(len(calls)))
@@ -94,14 +95,14 @@ def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup:
             if index >= warmup + FEWEST_ROUNDS and time.perf_counter() > end:
                 break
             for candidate in order if index % 2 else reversed(order):
-                elapsed = _time_once(calls[candidate], device)
+                elapsed = _time_once(calls[candidate], device, clock)
                 if index >= warmup:
                     seconds[candidate].append(elapsed)
             progress()
     return [Timing(values) for values in seconds]
 
 
-def _time_once(call: Callable[[], object], device: torch.device) -> float:
+def _time_once(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     if device.type == 'cuda':
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
@@ -109,9 +110,9 @@ def _time_once(call: Callable[[], object], device: torch.device) -> float:
         end.record()
         end.synchronize()
         return start.elapsed_time(end) / 1e3
-    begin = time.perf_counter()
+    begin = clock()
     call()
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:

@@ -20,8 +20,8 @@ def macs(config, merger, ratio, gmacs):
 
 
 def timing(config, merger, latency, first=None, batch=1):
-    return dict(macs(config, merger, None if merger == 'vanilla' else 0.7, 2.0), batch_size=batch, macs_ratio=0.8,
-                latency_ms=latency, latency_ratio=0.9, latency_ratio_quartiles=[0.85, 0.95], first_ratio=first,
+    return dict(macs(config, merger, None if merger == 'vanilla' else 0.7, 2.0), batch_size=batch, runtime='eager',
+                macs_ratio=0.8, latency_ms=latency, latency_ratio=0.9, latency_ratio_quartiles=[0.85, 0.95], first_ratio=first,
                 first_ratio_quartiles=first and [first - 0.01, first + 0.01])
 
 
@@ -66,10 +66,10 @@ def test_latency_beside_the_twin(render):
 def test_mergers_side_by_side(render):
     config = 'ltm_vit_s_300e_in1k'
     reason = dict(config=config, merger='ToFu', ratio=0.7, scope='network', shape=[224, 224], batch_size=1,
-                  reason='no')
+                  runtime='openvino', reason='no')
     text = render('benchmark', [timing(config, 'vanilla', 10), timing(config, 'LTM', 8, 1.0),
                                 timing(config, 'ToMe', 9, 0.88), reason])
-    assert '| LTM / this (quartiles) |' in text and '- ToFu on ViT-S: no' in text
+    assert '| LTM / this (quartiles) |' in text and '- ToFu on ViT-S in openvino: no' in text
     assert '| 0.900 (0.850-0.950) | 0.880 (0.870-0.890) |' in text
 
 

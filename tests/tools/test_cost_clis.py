@@ -66,6 +66,30 @@ def test_mergers_side_by_side(call, config):
     assert tome['reason'].startswith('merger ToMe keeps no grid') and 'latency_ms' not in tome
 
 
+def test_runtimes_side_by_side(call, config):
+    results = call('benchmark', config, *QUICK, '--mergers', 'AvgPool', '--runtime', 'eager', 'onnxruntime', 'openvino',
+                   '--cpu-time', '--threads', '1')
+    assert [(row['runtime'], row['merger']) for row in results['rows']] == [
+        (runtime, merger) for runtime in ('eager', 'onnxruntime', 'openvino') for merger in ('vanilla', 'AvgPool')]
+    for vanilla, pooling in zip(results['rows'][::2], results['rows'][1::2]):
+        assert vanilla['latency_ratio'] == 1 and pooling['latency_ratio'] > 0 and pooling['gmacs'] < vanilla['gmacs']
+    assert results['setting']['clock'] == 'CPU time' and results['setting']['onnxruntime']
+
+
+def test_what_cannot_be_exported_says_so(call, config, monkeypatch):
+    monkeypatch.setattr('mmltm.apis.export.trace', lambda *args, **kwargs: 1 / 0)
+    rows = call('benchmark', config, *QUICK, '--runtime', 'eager', 'onnxruntime')['rows']
+    assert [row.get('reason') for row in rows] == [
+        None, None, 'ZeroDivisionError: division by zero',
+        'the vanilla twin does not run: ZeroDivisionError: division by zero']
+
+
+@pytest.mark.parametrize('wrong', [('--runtime', 'cudagraph'), ('--runtime', 'openvino', '--amp')])
+def test_runtimes_that_cannot_be(call, config, wrong):
+    with pytest.raises(SystemExit, match=f'error: runtime {wrong[1]} .*--device'):
+        call('benchmark', config, *QUICK, *wrong)
+
+
 def test_limit_of_time(call, config):
     results = call('benchmark', config, *QUICK, '--max-time', '1e-9')
     assert {row['rounds'] for row in results['rows']} == {3}

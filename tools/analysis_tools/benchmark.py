@@ -3,7 +3,10 @@
 import math
 import os
 import sys
+import time
 from functools import cache, partial
+from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -17,9 +20,10 @@ from mmltm.apis.benchmarking import SCOPES, VANILLA, build_variant, merger_of, p
 from mmltm.apis.cli import CfgOptions, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
-from mmltm.apis.profiling import network_call, time_interleaved
+from mmltm.apis.profiling import time_interleaved
+from mmltm.apis.runtimes import EXPORTED, RUNTIMES, Runnable, check_runtimes
 from harness.result_file import ResultFile, config_name
-from mmltm.errors import UserError, run
+from mmltm.errors import UserError, run, summary
 from mmltm.merging import GridMerger
 from mmltm.merging.base import merged_size
 from mmltm.merging.grids import map_to_tokens, tokens_to_map
@@ -32,18 +36,22 @@ EXAMPLES = """examples:
   # mergers side by side, at the config's ratio
   python tools/analysis_tools/benchmark.py configs/imagenet/ltm_vit_s_300e_in1k.py --scope backbone \\
       --mergers LTM LTM:mode=static ToMe
+  # in other runtimes, exported for them (pip install 'mmltm[deploy]')
+  python tools/analysis_tools/benchmark.py configs/imagenet/ltm_vit_s_300e_in1k.py --scope backbone --threads 1 \\
+      --mergers LTM:mode=static LTM ToMe --runtime eager onnxruntime openvino
   # bfloat16 or float16 on a GPU
   python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344 --device cuda --amp
 
-Each round times every model once, vanilla first in one round and last in the next; a ratio is the median of the
-rounds' own ratios, so a machine whose speed drifts does not bend it. One config's models are in memory at a time.
+Each round times every model once in every runtime, vanilla first in one round and last in the next; a ratio is the
+median of the rounds' own ratios, within a runtime, so a machine whose speed drifts does not bend it. One config's models
+are in memory at a time. What a runtime cannot take becomes a row that says why.
 
 On a CPU of a virtual machine, page faults can take longer than the arithmetic. Have glibc keep freed memory for the
 next call, as the scripts of this project do; results say whether it was so (freed_memory_kept):
   MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 python tools/analysis_tools/benchmark.py ...
 """
 
-KEY = ('config', 'merger', 'ratio', 'scope', 'shape', 'batch_size')
+KEY = ('config', 'merger', 'ratio', 'scope', 'shape', 'batch_size', 'runtime')
 
 
 class CropMerge:
@@ -104,9 +112,12 @@ def parse_args():
                         help='begin no round of a measurement after so many seconds, as long as three are counted')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
+    parser.add_argument('--cpu-time', action='store_true',
+                        help='count the processor time of this process, for one thread beside other programs')
     parser.add_argument('--amp', action='store_true', help='autocast: bfloat16 on a CPU, float16 on a GPU')
     parser.add_argument('--tf32', action='store_true', help='matrix products of a GPU in TensorFloat-32')
-    parser.add_argument('--compile', action='store_true', help='compile all models with torch.compile')
+    parser.add_argument('--runtime', nargs='+', choices=RUNTIMES, default=['eager'],
+                        help='PyTorch eager, compiled or as a CUDA graph, ONNX Runtime, OpenVINO; default: eager')
     parser.add_argument('--out', metavar='FILE.json',
                         help='write results here, after every measurement; what the file has is not measured again')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
@@ -151,13 +162,6 @@ def named_mergers(names, own):
     return mergers
 
 
-def forward(model, scope, inputs, amp, compiled):
-    """A call without arguments for one measurement; that of a network comes with post-processing."""
-    call = partial(model.backbone, inputs) if scope == 'backbone' else network_call(model, inputs, predict=True)
-    call = torch.compile(call) if compiled else call
-    return torch.autocast(inputs.device.type)(call) if amp else call
-
-
 class Comparison:
     """Variants of one config, the vanilla twin first, held in memory together and measured in the same rounds.
 
@@ -177,29 +181,30 @@ class Comparison:
                 self.reasons[line.merger] = str(error.__cause__)
 
     def measure(self, scope, shape, batch, progress):
-        """Rows of results, one a variant, for a batch of noise; ``progress`` is called after every round.
+        """Rows of results, one a runtime and variant, for a batch of noise; ``progress`` is called after every round, and
+        once a call has been prepared.
 
-        Each has ``merger`` and ``ratio``; ``reason`` where it could not be built; else ``gmacs`` of an image,
-        ``parameters_m`` in millions, ``rounds`` counted, ``latency_ms`` (median), ``images_per_second``, ``macs_ratio``
-        and ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's (None for
-        vanilla, and where the first merger could not be built). Of latencies there are ``..._quartiles``, too; ratios
-        are medians and quartiles of the rounds' own ratios.
+        Each has ``merger``, ``ratio`` and ``runtime``; ``reason`` where it could not be built or run; else ``gmacs`` of an
+        image, ``parameters_m`` in millions, ``rounds`` counted, ``latency_ms`` (median), ``images_per_second``,
+        ``macs_ratio`` and ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's
+        (None for vanilla, and where the first merger could not be measured). Of latencies there are ``..._quartiles``,
+        too; ratios are medians and quartiles of the rounds' own ratios.
         """
         args = self.args
-        inputs = torch.randn(batch, 3, *shape, device=self.device)
-        calls = [forward(model, scope, inputs, args.amp, args.compile) for model in self.models.values()]
-        timings = dict(zip(self.models, time_interleaved(
-            calls, args.rounds, args.warmup, self.device, progress, args.max_time)))
-        first = timings.get(self.variants[1].merger)
+        calls, reasons = self.prepare(scope, torch.randn(batch, 3, *shape, device=self.device), progress)
+        timings = dict(zip(calls, time_interleaved(
+            list(calls.values()), args.rounds, args.warmup, self.device, progress, args.max_time,
+            time.process_time if args.cpu_time else time.perf_counter)))
         rows = []
-        for line in self.variants:
-            row = dict(merger=line.merger, ratio=line.ratio, scope=scope, shape=list(shape), batch_size=batch)
+        for runtime, line in product(args.runtime, self.variants):
+            row = dict(merger=line.merger, ratio=line.ratio, scope=scope, shape=list(shape), batch_size=batch,
+                       runtime=runtime)
             rows.append(row)
-            if line.merger in self.reasons:
-                row.update(reason=self.reasons[line.merger])
+            if (runtime, line.merger) not in calls:
+                row.update(reason=reasons[runtime, line.merger])
                 continue
-            timing, model = timings[line.merger], self.models[line.merger]
-            ratio = timing.ratio_to(timings[VANILLA])
+            timing, model = timings[runtime, line.merger], self.models[line.merger]
+            ratio = timing.ratio_to(timings[runtime, VANILLA])
             gmacs = self.gmacs(line.merger, scope, *shape)
             row.update(
                 gmacs=gmacs, parameters_m=parameters(model.backbone if scope == 'backbone' else model),
@@ -207,10 +212,30 @@ class Comparison:
                 latency_ms_quartiles=[1e3 * q for q in timing.quartiles], images_per_second=batch / timing.median,
                 macs_ratio=gmacs / self.gmacs(VANILLA, scope, *shape), latency_ratio=ratio.median,
                 latency_ratio_quartiles=list(ratio.quartiles), first_ratio=None, first_ratio_quartiles=None)
+            first = timings.get((runtime, self.variants[1].merger))
             if first is not None and line.merger != VANILLA:
                 mine = first.ratio_to(timing)
                 row.update(first_ratio=mine.median, first_ratio_quartiles=list(mine.quartiles))
         return rows
+
+    def prepare(self, scope, inputs, progress):
+        """Calls by runtime and merger, and why there is none; a runtime without a vanilla twin compares nothing."""
+        calls, reasons = {}, {(runtime, merger): reason for runtime in self.args.runtime
+                              for merger, reason in self.reasons.items()}
+        for merger, model in self.models.items():
+            runnable = Runnable(model, scope, inputs, self.args.amp)
+            for runtime in self.args.runtime:
+                progress()
+                if (runtime, VANILLA) in reasons:
+                    reasons[runtime, merger] = f'the vanilla twin does not run: {reasons[runtime, VANILLA]}'
+                    continue
+                try:
+                    calls[runtime, merger] = runnable.call(runtime)
+                except Exception as error:  # whatever exporters, compilers and runtimes raise
+                    if runtime == 'eager':
+                        raise
+                    reasons[runtime, merger] = summary(error)[:300]
+        return calls, reasons
 
     def _gmacs(self, name, scope, *shape):
         return scope_macs(self.models[name], scope, shape)[''] / 1e9
@@ -220,12 +245,13 @@ def measure(name, cfg, lines, args, results, progress):
     """Adds to ``results`` what they lack of one config, whose models are gone afterwards."""
     todo = [dict(scope=scope, shape=list(shape), batch=batch)
             for scope in args.scope for shape in args.shape for batch in args.batch_size
-            if not all(results.has(config=name, merger=line.merger, ratio=line.ratio, scope=scope,
-                                   shape=list(shape), batch_size=batch) for line in lines)]
+            if not all(results.has(config=name, merger=line.merger, ratio=line.ratio, scope=scope, shape=list(shape),
+                                   batch_size=batch, runtime=runtime)
+                       for line, runtime in product(lines, args.runtime))]
     comparison = Comparison(cfg, lines, args) if todo else None
     for job in todo:
         title = '{}, {scope}, {batch} x {shape[0]} x {shape[1]}'.format(name, **job)
-        task = progress.add_task(title, total=args.rounds + args.warmup)
+        task = progress.add_task(title, total=args.rounds + args.warmup + len(comparison.models) * len(args.runtime))
         rows = comparison.measure(**job, progress=partial(progress.advance, task))
         results.add([dict(config=name, **row) for row in rows])
         progress.remove_task(task)
@@ -233,10 +259,11 @@ def measure(name, cfg, lines, args, results, progress):
 
 def show(rows, title, console):
     table = make_table(title, (
-        'config', 'merger', 'scope', 'input', 'batch', 'params, M', 'GMACs', 'to vanilla', 'latency, ms', 'quartiles',
-        'images/s', 'to vanilla', 'quartiles', 'first merger / this'), texts=3)
+        'config', 'merger', 'runtime', 'scope', 'input', 'batch', 'params, M', 'GMACs', 'to vanilla', 'latency, ms', 'quartiles',
+        'images/s', 'to vanilla', 'quartiles', 'first merger / this'), texts=4)
     for row in rows:
-        cells = [row['config'], row['merger'], row['scope'], '{}x{}'.format(*row['shape']), str(row['batch_size'])]
+        cells = [row['config'], row['merger'], row['runtime'], row['scope'], '{}x{}'.format(*row['shape']),
+                 str(row['batch_size'])]
         if 'reason' in row:
             table.add_row(*cells)
             continue
@@ -248,9 +275,8 @@ def show(rows, title, console):
             f"{row['latency_ratio']:.3f}", f'{ratio_low:.3f}-{ratio_high:.3f}',
             '' if row['first_ratio'] is None else f"{row['first_ratio']:.3f}")
     console.print(table)
-    for config, merger, reason in sorted({(row['config'], row['merger'], row['reason'])
-                                          for row in rows if 'reason' in row}):
-        console.print(f'{config}, {merger}: {reason}')
+    for reason in sorted({'{config}, {merger}, {runtime}: {reason}'.format(**row) for row in rows if 'reason' in row}):
+        console.print(reason, markup=False)
 
 
 def main():
@@ -260,12 +286,14 @@ def main():
     if args.tf32:
         torch.set_float32_matmul_precision('high')
         torch.backends.cudnn.allow_tf32 = True
+    device = torch.device(args.device)
+    check_runtimes(args.runtime, device, args.amp)
     configs = load_configs(args)
     console = Console(width=200)
-    device = torch.device(args.device)
     kept = device.type != 'cuda' and os.environ.get('MALLOC_MMAP_MAX_') == '0'
     results = ResultFile(args.out, 'benchmark', KEY, device, dict(
-        amp=args.amp, compiled=args.compile, **(dict(tf32=True) if args.tf32 else {}), freed_memory_kept=kept,
+        amp=args.amp, **(dict(tf32=True) if args.tf32 else {}), **(dict(clock='CPU time') if args.cpu_time else {}),
+        **{name: version(name) for name in EXPORTED if name in args.runtime}, freed_memory_kept=kept,
         cfg_options=args.cfg_options or {}))
     with Progress(console=console, transient=True) as progress:
         for name, (cfg, lines) in progress.track(configs.items(), description='configs'):

@@ -13,7 +13,7 @@ from .cell import VANILLA
 from .markdown import table
 from .names import model_name
 
-_COMMON = ('scope', 'input', 'ratio', 'batch')
+_COMMON = ('runtime', 'scope', 'input', 'ratio', 'batch')
 
 
 class Paper:
@@ -79,11 +79,11 @@ def latency_table(result: dict, paper: Paper) -> str:
 
 
 def _twins_table(rows: list[dict]) -> str:
-    lines = [[model_name(row['config']), row['scope'], _size(row), row['batch_size'],
+    lines = [[model_name(row['config']), row['runtime'], row['scope'], _size(row), row['batch_size'],
               f"{twin['parameters_m']:.2f} / {row['parameters_m']:.2f}", f"{twin['gmacs']:.3f} / {row['gmacs']:.3f}",
               f"{row['macs_ratio']:.3f}", f"{twin['latency_ms']:.1f} / {row['latency_ms']:.1f}",
               _spread(row, 'latency_ratio')] for row, twin in beside_vanilla(rows)]
-    return table(['model', 'scope', 'input', 'batch', 'parameters, M, vanilla / LTM', 'GMACs, vanilla / LTM',
+    return table(['model', 'runtime', 'scope', 'input', 'batch', 'parameters, M, vanilla / LTM', 'GMACs, vanilla / LTM',
                   'MACs quotient', 'latency, ms, vanilla / LTM', 'latency quotient (quartiles)'], lines, _COMMON)
 
 
@@ -91,17 +91,18 @@ def _mergers_table(rows: list[dict]) -> str:
     first = next(row['merger'] for row in rows if row['merger'] != VANILLA)
     lines, reasons = [], {}
     for row in rows:
-        cells = [model_name(row['config']), row['scope'], _size(row), row['batch_size'], row['merger']]
+        cells = [model_name(row['config']), row['runtime'], row['scope'], _size(row), row['batch_size'], row['merger']]
         if 'reason' in row:
-            reasons[row['config'], row['merger']] = row['reason']
+            where = '' if row['runtime'] == 'eager' else f" in {row['runtime']}"
+            reasons[f"{row['merger']} on {model_name(row['config'])}{where}"] = row['reason']
             continue
         lines.append([
             *cells, f"{row['gmacs']:.3f}", f"{row['macs_ratio']:.3f}", f"{row['latency_ms']:.1f}",
             None if row['merger'] == VANILLA else _spread(row, 'latency_ratio'),
             None if row['first_ratio'] is None or row['merger'] == first else _spread(row, 'first_ratio')])
-    text = table(['model', 'scope', 'input', 'batch', 'merger', 'GMACs', 'to vanilla', 'latency, ms',
+    text = table(['model', 'runtime', 'scope', 'input', 'batch', 'merger', 'GMACs', 'to vanilla', 'latency, ms',
                   'to vanilla (quartiles)', f'{first} / this (quartiles)'], lines, _COMMON)
-    notes = [f'- {merger} on {model_name(config)}: {reason}' for (config, merger), reason in reasons.items()]
+    notes = [f'- {what}: {reason}' for what, reason in reasons.items()]
     return '\n'.join([text, '', *notes]) if notes else text
 
 
