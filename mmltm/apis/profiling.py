@@ -85,7 +85,8 @@ def time_interleaved(calls: Sequence[Callable[[], object]], rounds: int, warmup:
     """Time several calls in turn, each once a round, in an order that reverses from round to round.
 
     Rounds are counted after ``warmup`` more, and ``progress`` is called after each. On CUDA events measure the device's
-    own time, elsewhere ``clock``. After ``max_seconds`` no round begins, but :data:`FEWEST_ROUNDS` are counted all the same.
+    own time, elsewhere ``clock`` does. After ``max_seconds`` no round begins, but :data:`FEWEST_ROUNDS` are counted all
+    the same.
     """
     seconds: list[list[float]] = [[] for _ in calls]
     order = list(range(len(calls)))

@@ -1,4 +1,4 @@
-"""One forward pass of a model in PyTorch, eager, compiled or as a CUDA graph, or in another runtime, as a plain call."""
+"""A forward pass as a plain call: in PyTorch, eager, compiled or as a CUDA graph, or in another runtime."""
 
 import importlib.util
 import tempfile

@@ -11,8 +11,9 @@ from mmltm.models.builder import build_model
 def test_exported_backbones_agree_with_eager():
     torch.manual_seed(0)
     model = build_model(dict(
-        type='ImageClassifier', backbone=dict(type='mmltm.LTMEfficientViT', arch='b0', merger=dict(type='AvgPool', ratio=0.5)),
-        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=3, in_channels=128)), 'mmpretrain')
+        type='ImageClassifier', neck=dict(type='GlobalAveragePooling'),
+        backbone=dict(type='mmltm.LTMEfficientViT', arch='b0', merger=dict(type='AvgPool', ratio=0.5)),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=128)), 'mmpretrain')
     for parameter in model.parameters():  # initialised so that its maps are near zero otherwise
         torch.nn.init.normal_(parameter, std=0.2)
     runnable = Runnable(model.eval(), 'backbone', torch.randn(2, 3, 64, 64))

@@ -21,8 +21,8 @@ def macs(config, merger, ratio, gmacs):
 
 def timing(config, merger, latency, first=None, batch=1):
     return dict(macs(config, merger, None if merger == 'vanilla' else 0.7, 2.0), batch_size=batch, runtime='eager',
-                macs_ratio=0.8, latency_ms=latency, latency_ratio=0.9, latency_ratio_quartiles=[0.85, 0.95], first_ratio=first,
-                first_ratio_quartiles=first and [first - 0.01, first + 0.01])
+                macs_ratio=0.8, latency_ms=latency, latency_ratio=0.9, latency_ratio_quartiles=[0.85, 0.95],
+                first_ratio=first, first_ratio_quartiles=first and [first - 0.01, first + 0.01])
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ EXAMPLES = """examples:
   python tools/analysis_tools/benchmark.py configs/mask_rcnn_ltm_effvit_b1_1x.py --shape 800 1344 --device cuda --amp
 
 Each round times every model once in every runtime, vanilla first in one round and last in the next; a ratio is the
-median of the rounds' own ratios, within a runtime, so a machine whose speed drifts does not bend it. One config's models
-are in memory at a time. What a runtime cannot take becomes a row that says why.
+median of the rounds' own ratios, within a runtime, so a machine whose speed drifts does not bend it. One config's
+models are in memory at a time. What a runtime cannot take becomes a row that says why.
 
 On a CPU of a virtual machine, page faults can take longer than the arithmetic. Have glibc keep freed memory for the
 next call, as the scripts of this project do; results say whether it was so (freed_memory_kept):
@@ -181,12 +181,12 @@ class Comparison:
                 self.reasons[line.merger] = str(error.__cause__)
 
     def measure(self, scope, shape, batch, progress):
-        """Rows of results, one a runtime and variant, for a batch of noise; ``progress`` is called after every round, and
-        once a call has been prepared.
+        """Rows of results, one a runtime and variant, for a batch of noise; ``progress`` is called after every round and
+        for every call that is prepared.
 
-        Each has ``merger``, ``ratio`` and ``runtime``; ``reason`` where it could not be built or run; else ``gmacs`` of an
-        image, ``parameters_m`` in millions, ``rounds`` counted, ``latency_ms`` (median), ``images_per_second``,
-        ``macs_ratio`` and ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's
+        Each has ``merger``, ``ratio`` and ``runtime``; ``reason`` where it could not be built or run; else ``gmacs`` of
+        an image, ``parameters_m`` in millions, ``rounds`` counted, ``latency_ms`` (median),
+        ``images_per_second``, ``macs_ratio`` and ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's
         (None for vanilla, and where the first merger could not be measured). Of latencies there are ``..._quartiles``,
         too; ratios are medians and quartiles of the rounds' own ratios.
         """
@@ -259,8 +259,8 @@ def measure(name, cfg, lines, args, results, progress):
 
 def show(rows, title, console):
     table = make_table(title, (
-        'config', 'merger', 'runtime', 'scope', 'input', 'batch', 'params, M', 'GMACs', 'to vanilla', 'latency, ms', 'quartiles',
-        'images/s', 'to vanilla', 'quartiles', 'first merger / this'), texts=4)
+        'config', 'merger', 'runtime', 'scope', 'input', 'batch', 'params, M', 'GMACs', 'to vanilla', 'latency, ms',
+        'quartiles', 'images/s', 'to vanilla', 'quartiles', 'first merger / this'), texts=4)
     for row in rows:
         cells = [row['config'], row['merger'], row['runtime'], row['scope'], '{}x{}'.format(*row['shape']),
                  str(row['batch_size'])]

@@ -18,7 +18,7 @@ model-index.yml, configs/metafile_*.yml and configs/README.md are written whole.
 """
 
 ROOT = Path(__file__).parents[2]
-PAGES = ('README.md', 'results/README.md')
+PAGES = ('README.md', 'results/README.md', 'docs/runtimes.md')
 
 
 def parse_args():
