@@ -181,14 +181,14 @@ class Comparison:
                 self.reasons[line.merger] = str(error.__cause__)
 
     def measure(self, scope, shape, batch, progress):
-        """Rows of results, one a runtime and variant, for a batch of noise; ``progress`` is called after every round and
-        for every call that is prepared.
+        """Rows of results, one a runtime and variant, for a batch of noise.
 
-        Each has ``merger``, ``ratio`` and ``runtime``; ``reason`` where it could not be built or run; else ``gmacs`` of
-        an image, ``parameters_m`` in millions, ``rounds`` counted, ``latency_ms`` (median),
-        ``images_per_second``, ``macs_ratio`` and ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's
-        (None for vanilla, and where the first merger could not be measured). Of latencies there are ``..._quartiles``,
-        too; ratios are medians and quartiles of the rounds' own ratios.
+        ``progress`` is called after every round and for every call that is prepared. Each row has ``merger``, ``ratio``
+        and ``runtime``; ``reason`` where it could not be built or run; else ``gmacs`` of an image, ``parameters_m`` in
+        millions, ``rounds`` counted, ``latency_ms`` (median), ``images_per_second``, ``macs_ratio`` and
+        ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's (None for vanilla,
+        and where the first merger could not be measured). Of latencies there are ``..._quartiles``, too; ratios are
+        medians and quartiles of the rounds' own ratios.
         """
         args = self.args
         calls, reasons = self.prepare(scope, torch.randn(batch, 3, *shape, device=self.device), progress)
