@@ -23,8 +23,9 @@ from mmltm.models.exportable import Exportable
 OPSET = 18
 
 
-def trace(model: Exportable, shape: tuple[int, int], dynamic: Sequence[str] = (), divisor: int = 32) -> ExportedProgram:
-    """Trace a model for images of ``shape`` (height, width); ``dynamic`` may hold 'batch' and 'size'.
+def trace(model: Exportable, shape: tuple[int, int], dynamic: Sequence[str] = (), divisor: int = 32,
+          batch: int = 1) -> ExportedProgram:
+    """Trace a model for ``batch`` images of ``shape`` (height, width); ``dynamic`` may hold 'batch' and 'size'.
 
     Dynamic sizes are multiples of the divisor, from eight times it on.
 
@@ -33,14 +34,14 @@ def trace(model: Exportable, shape: tuple[int, int], dynamic: Sequence[str] = ()
     """
     if 'size' in dynamic:  # as long as one cell is all that is left of a side, the tracer takes it for a constant
         shape = max(shape[0], 16 * divisor), max(shape[1], 20 * divisor)
-    image = torch.zeros(2 if 'batch' in dynamic else 1, 3, *shape, device=next(model.parameters()).device)
-    batch = {0: Dim('batch', min=1, max=1024)} if 'batch' in dynamic else {}
+    image = torch.zeros(2 if 'batch' in dynamic else batch, 3, *shape, device=next(model.parameters()).device)
+    images = {0: Dim('batch', min=1, max=1024)} if 'batch' in dynamic else {}
     sides = {axis: divisor * Dim(f'{name}_units', min=8, max=4096 // divisor)
              for axis, name in ((2, 'height'), (3, 'width'))} if 'size' in dynamic else {}
     inputs: dict[str, Tensor] = dict(image=image)
-    dims: dict[str, Any] = dict(image={**batch, **sides})
+    dims: dict[str, Any] = dict(image={**images, **sides})
     if 'size' in model.inputs:
-        inputs['size'], dims['size'] = image.new_tensor([shape] * len(image)), batch
+        inputs['size'], dims['size'] = image.new_tensor([shape] * len(image)), images
     try:
         with torch.no_grad():
             return torch.export.export(model, (), inputs, dynamic_shapes=dims, strict=False)

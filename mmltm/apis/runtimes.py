@@ -93,12 +93,12 @@ class Runnable:
     def _onnx(self) -> bytes:
         """The exported model, made once for all runtimes."""
         from mmltm.apis.export import trace, write_onnx
+        from mmltm.models.deploy import deploy
         from mmltm.models.exportable import exportable
         with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad():
-            path = Path(folder) / 'model.onnx'
-            wrapped = exportable(self.model, self.scope == 'backbone')
-            shape: Any = tuple(self.inputs.shape[-2:])
-            write_onnx(trace(wrapped, shape, batch=len(self.inputs)), wrapped.outputs, path, {})
+            path, (batch, _, height, width) = Path(folder) / 'model.onnx', self.inputs.shape
+            wrapped = exportable(deploy(self.model, (height, width)), self.scope == 'backbone')
+            write_onnx(trace(wrapped, (height, width), batch=batch), wrapped.outputs, path, {})
             return path.read_bytes()
 
     def _arrays(self, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -66,11 +66,20 @@ def test_latency_beside_the_twin(render):
 def test_mergers_side_by_side(render):
     config = 'ltm_vit_s_300e_in1k'
     reason = dict(config=config, merger='ToFu', ratio=0.7, scope='network', shape=[224, 224], batch_size=1,
-                  runtime='openvino', reason='no')
+                  runtime='eager', reason='no')
     text = render('benchmark', [timing(config, 'vanilla', 10), timing(config, 'LTM', 8, 1.0),
                                 timing(config, 'ToMe', 9, 0.88), reason])
-    assert '| LTM / this (quartiles) |' in text and '- ToFu on ViT-S in openvino: no' in text
+    assert '| LTM / this (quartiles) |' in text and '- ToFu on ViT-S: no' in text
     assert '| 0.900 (0.850-0.950) | 0.880 (0.870-0.890) |' in text
+
+
+def test_runtimes_side_by_side(render):
+    rows = [dict(timing('ltm_vit_s_300e_in1k', merger, latency), runtime=runtime)
+            for runtime, latency in (('eager', 10), ('openvino', 5)) for merger in ('vanilla', 'LTM')]
+    rows.append(dict(rows[-1], merger='ToMe', reason='no'))
+    text = render('benchmark', rows)
+    assert '| vanilla |  | 10.0 ms | 5.0 ms |' in text and '| LTM | 0.800 | 0.900 (+0.100) | 0.900 (+0.100) |' in text
+    assert '- ToMe on ViT-S in openvino: no' in text
 
 
 def test_not_measured(tmp_path):

@@ -13,7 +13,7 @@ from .cell import VANILLA
 from .markdown import table
 from .names import model_name
 
-_COMMON = ('runtime', 'scope', 'input', 'ratio', 'batch')
+_COMMON = ('scope', 'input', 'ratio', 'batch')
 
 
 class Paper:
@@ -72,18 +72,22 @@ def _ratio_table(pairs: list[tuple[dict, dict]], paper: Paper) -> str:
 
 
 def latency_table(result: dict, paper: Paper) -> str:
-    """Latency of one merger for each config, or of several side by side, beside the vanilla twin's."""
+    """Latency of one merger for each config, or of several side by side, beside the vanilla twin's; in one runtime or
+    in several.
+    """
     rows = result['rows']
+    if len({row['runtime'] for row in rows}) > 1:
+        return _runtimes_table(rows)
     mergers = {row['merger'] for row in rows} - {VANILLA}
     return _mergers_table(rows) if len(mergers) > 1 else _twins_table(rows)
 
 
 def _twins_table(rows: list[dict]) -> str:
-    lines = [[model_name(row['config']), row['runtime'], row['scope'], _size(row), row['batch_size'],
+    lines = [[model_name(row['config']), row['scope'], _size(row), row['batch_size'],
               f"{twin['parameters_m']:.2f} / {row['parameters_m']:.2f}", f"{twin['gmacs']:.3f} / {row['gmacs']:.3f}",
               f"{row['macs_ratio']:.3f}", f"{twin['latency_ms']:.1f} / {row['latency_ms']:.1f}",
               _spread(row, 'latency_ratio')] for row, twin in beside_vanilla(rows)]
-    return table(['model', 'runtime', 'scope', 'input', 'batch', 'parameters, M, vanilla / LTM', 'GMACs, vanilla / LTM',
+    return table(['model', 'scope', 'input', 'batch', 'parameters, M, vanilla / LTM', 'GMACs, vanilla / LTM',
                   'MACs quotient', 'latency, ms, vanilla / LTM', 'latency quotient (quartiles)'], lines, _COMMON)
 
 
@@ -91,19 +95,41 @@ def _mergers_table(rows: list[dict]) -> str:
     first = next(row['merger'] for row in rows if row['merger'] != VANILLA)
     lines, reasons = [], {}
     for row in rows:
-        cells = [model_name(row['config']), row['runtime'], row['scope'], _size(row), row['batch_size'], row['merger']]
+        cells = [model_name(row['config']), row['scope'], _size(row), row['batch_size'], row['merger']]
         if 'reason' in row:
-            where = '' if row['runtime'] == 'eager' else f" in {row['runtime']}"
-            reasons[f"{row['merger']} on {model_name(row['config'])}{where}"] = row['reason']
+            reasons[f"{row['merger']} on {model_name(row['config'])}"] = row['reason']
             continue
         lines.append([
             *cells, f"{row['gmacs']:.3f}", f"{row['macs_ratio']:.3f}", f"{row['latency_ms']:.1f}",
             None if row['merger'] == VANILLA else _spread(row, 'latency_ratio'),
             None if row['first_ratio'] is None or row['merger'] == first else _spread(row, 'first_ratio')])
-    text = table(['model', 'runtime', 'scope', 'input', 'batch', 'merger', 'GMACs', 'to vanilla', 'latency, ms',
+    text = table(['model', 'scope', 'input', 'batch', 'merger', 'GMACs', 'to vanilla', 'latency, ms',
                   'to vanilla (quartiles)', f'{first} / this (quartiles)'], lines, _COMMON)
-    notes = [f'- {what}: {reason}' for what, reason in reasons.items()]
-    return '\n'.join([text, '', *notes]) if notes else text
+    return _with_notes(text, reasons)
+
+
+def _runtimes_table(rows: list[dict]) -> str:
+    """Of vanilla models the latency, of mergers its quotient to that, and how far it is above that of operations."""
+    runtimes = list(dict.fromkeys(row['runtime'] for row in rows))
+    lines: dict[tuple, dict[str, str]] = {}
+    reasons: dict[tuple, dict] = {}
+    for row in rows:
+        if 'reason' in row:
+            reasons.setdefault((row['merger'], model_name(row['config']), row['reason']), {})[row['runtime']] = True
+            continue
+        quotient = None if row['merger'] == VANILLA else f"{row['macs_ratio']:.3f}"
+        line = lines.setdefault((model_name(row['config']), row['scope'], _size(row), row['batch_size'], row['merger'],
+                                 quotient), {})
+        line[row['runtime']] = f"{row['latency_ms']:.1f} ms" if quotient is None else (
+            f"{row['latency_ratio']:.3f} ({row['latency_ratio'] - row['macs_ratio']:+.3f})")
+    return _with_notes(table(['model', 'scope', 'input', 'batch', 'merger', 'MACs quotient', *runtimes],
+                             [[*key, *map(line.get, runtimes)] for key, line in lines.items()], _COMMON), {
+                                 f"{merger} on {model} in {', '.join(where)}": reason
+                                 for (merger, model, reason), where in reasons.items()})
+
+
+def _with_notes(text: str, reasons: dict[str, str]) -> str:
+    return '\n'.join([text, '', *(f'- {what}: {reason}' for what, reason in reasons.items())]) if reasons else text
 
 
 def _spread(row: dict, field: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmltm.apis.runtimes import EXPORTED
 from mmltm.errors import UserError
 
 from . import ib_layers
@@ -112,4 +113,5 @@ def _where(setting: dict) -> str:
     count = setting['threads']
     threads = f"{count} thread{'s' if count > 1 else ''}" if setting['device'] == 'cpu' else ''
     precision = 'autocast' if setting.get('amp') else setting['dtype']
-    return ', '.join(filter(None, [setting['hardware'], threads, precision, f"torch {setting['torch']}"]))
+    versions = [f'{name} {setting[name]}' for name in ('torch', *EXPORTED) if name in setting]
+    return ', '.join(filter(None, [setting['hardware'], threads, precision, *versions]))
