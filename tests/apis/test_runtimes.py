@@ -23,4 +23,4 @@ def test_exported_backbones_agree_with_eager(runtime):
         (wanted, ) = runnable.call('eager')()
     found = runnable.call(runtime)()[0]
     assert found.shape == wanted.shape == (2, 128, 2, 2)
-    assert np.abs(found - wanted.numpy()).max() == pytest.approx(0, abs=1e-4 * wanted.abs().max())
+    assert np.abs(found - wanted.numpy()).max() == pytest.approx(0, abs=1e-4 * wanted.abs().max().item())
