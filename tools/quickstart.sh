@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The main job at small size, from nothing: makes .venv and a synthetic COCO-format data set, trains Mask R-CNN on an
-# LTM-EfficientViT backbone, tests it, and leaves pictures of predictions beside ground truth. Minutes on two CPU
-# cores. Running it again reuses whatever is there.
+# The main jobs at small size, from nothing: makes .venv and synthetic data sets, trains an LTM-EfficientViT classifier of
+# shapes, starts Mask R-CNN from it, tests that, and leaves pictures of predictions beside ground truth. Minutes on two
+# CPU cores. Running it again reuses whatever is there.
 #
 #   bash tools/quickstart.sh
 
@@ -9,21 +9,31 @@ set -euo pipefail
 source "$(dirname "$0")/setup_env.sh"
 
 data=data/mini_coco
-config=configs/mini/mask_rcnn_ltm_effvit_mini.py
+config=configs/mini/mask_rcnn_ltm_effvit_mini_pretrained.py
 work=work_dirs/quickstart
 started=$SECONDS
-# So small a model gains little from a second thread, and on a machine that is busy otherwise it loses much.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
-# Of a log, the epochs' last lines; errors go past it.
-progress() {
-    sed -unE 's/.*Epoch\(train\) +\[ *([0-9]+)\]\[ *([0-9]+)\/\2\].* eta: ([0-9:]+).* loss: ([0-9.]+).*/  epoch \1: loss \4, \3 to go/p'
+make_data() {
+    "$python" tools/dataset_converters/make_mini_coco.py "$@"
 }
 
-"$python" tools/dataset_converters/make_mini_coco.py generate "$data"
-echo "Training; the whole log is in $work"
-"$python" -W ignore tools/train.py "$config" --data-root "$data" --work-dir "$work" --resume | progress
-checkpoint=$(cat "$work/last_checkpoint")
+# train CONFIG DATA WORK_DIR [OPTION ...]: of the log, the epochs' last lines; errors go past it.
+train() {
+    "$python" -W ignore tools/train.py "$1" --data-root "$2" --work-dir "$3" --resume "${@:4}" | sed -unE \
+        's/.*Epoch\(train\) +\[ *([0-9]+)\]\[ *([0-9]+)\/\2\].* eta: ([0-9:]+).* loss: ([0-9.]+).*/  epoch \1: loss \4, \3 to go/p;
+         s/.*accuracy\/top1: ([0-9.]+).*/  Accuracy on shapes that were not trained on: \1%/p'
+}
+
+make_data generate "$data"
+make_data generate data/mini_scenes --num-train 2400 --size 128x128 --seed 1 > /dev/null
+make_data crops data/mini_scenes data/mini_crops
+echo "Training a classifier of shapes; logs are in $work"
+train configs/mini/ltm_efficientvit_b0_mini.py data/mini_crops "$work/classifier"
+echo "Training a detector that starts from it"
+train "$config" "$data" "$work/detector" --cfg-options \
+    model.backbone.pretrained="$(cat "$work/classifier/last_checkpoint")"
+checkpoint=$(cat "$work/detector/last_checkpoint")
 echo "Testing"
 "$python" -W ignore tools/test.py "$config" "$checkpoint" --data-root "$data" --work-dir "$work" \
     --out "$work/predictions.pkl" --show-dir "$work/pictures" > "$work/test.log"
