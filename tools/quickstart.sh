@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main jobs at small size, from nothing: makes .venv and synthetic data sets, trains an LTM-EfficientViT classifier of
-# shapes, starts Mask R-CNN from it, tests that, and leaves pictures of predictions beside ground truth. Minutes on two
-# CPU cores. Running it again reuses whatever is there.
+# shapes, starts Mask R-CNN from it, tests that, leaves pictures of predictions beside ground truth, and exports it. Minutes
+# on two CPU cores. Running it again reuses whatever is there.
 #
 #   bash tools/quickstart.sh
 
@@ -41,9 +41,13 @@ ap50() {
     sed -nE "s/.*coco\/$1_mAP_50: ([0-9.]+).*/\1/p" "$work/test.log"
 }
 pictures=("$work"/pictures/*)
+echo "Exporting"
+"$python" -W ignore tools/deployment/export.py "$config" "$checkpoint" "$work/model.onnx" --verify "$data/val2017" \
+    > "$work/export.log"
 
 echo
 echo "Box AP50 $(ap50 bbox), mask AP50 $(ap50 segm) on 60 images that were not trained on"
 echo "Checkpoint:  $checkpoint"
 echo "Picture:     ${pictures[0]} (left: ground truth, right: prediction)"
-echo "Data, training and test took $(( (SECONDS - started) / 60 )) min $(( (SECONDS - started) % 60 )) s."
+echo "ONNX:        $work/model.onnx; $(tail -n 1 "$work/export.log")"
+echo "Data, training, test and export took $(( (SECONDS - started) / 60 )) min $(( (SECONDS - started) % 60 )) s."
