@@ -27,7 +27,7 @@ train() {
 
 make_data generate "$data"
 make_data generate data/mini_scenes --num-train 2400 --size 128x128 --seed 1 > /dev/null
-make_data crops data/mini_scenes data/mini_crops
+make_data crops data/mini_scenes data/mini_crops --size 48
 echo "Training a classifier of shapes; logs are in $work"
 train configs/mini/ltm_efficientvit_b0_mini.py data/mini_crops "$work/classifier"
 echo "Training a detector that starts from it"

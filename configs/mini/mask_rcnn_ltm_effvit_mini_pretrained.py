@@ -11,7 +11,7 @@ _base_ = './mask_rcnn_ltm_effvit_mini.py'
 # One sample a bin, and fewer proposals and RoIs, are enough here and halve the cost of the heads.
 roi_extractor = dict(roi_layer=dict(sampling_ratio=1))
 model = dict(
-    backbone=dict(norm_eval=False),
+    backbone=dict(frozen_stages=1, norm_eval=False),
     roi_head=dict(bbox_roi_extractor=roi_extractor, mask_roi_extractor=roi_extractor),
     train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=64), rcnn=dict(sampler=dict(num=32))))
 train_dataloader = dict(batch_size=4)
@@ -26,4 +26,4 @@ param_scheduler = [
 auto_scale_lr = dict(base_batch_size=4)
 optim_wrapper = dict(optimizer=dict(fused=True))
 # Masks and their statistics stay the classifier's.
-custom_hooks = [dict(type='mmltm.IBStatisticsHook', update_statistics=False)]
+custom_hooks = [dict(type='mmltm.IBStatisticsHook', update_statistics=False), dict(type='mmltm.ChannelsLastHook')]

@@ -1,5 +1,6 @@
 """Hooks of mmltm."""
 
+from mmltm.engine.hooks.channels_last_hook import ChannelsLastHook
 from mmltm.engine.hooks.extra_loss_hook import ExtraLossHook
 from mmltm.engine.hooks.ib_metric_hook import IBMetricHook
 from mmltm.engine.hooks.ib_statistics_hook import IBStatisticsHook
@@ -12,6 +13,6 @@ from mmltm.engine.hooks.skipped_images_hook import SkippedImagesHook
 from mmltm.engine.hooks.start_evaluation_hook import StartEvaluationHook
 from mmltm.engine.hooks.whole_checkpoint_hook import WholeCheckpointHook
 
-__all__ = ['ExtraLossHook', 'IBMetricHook', 'IBStatisticsHook', 'LTMPBudgetHook', 'MaskTuningHook',
+__all__ = ['ChannelsLastHook', 'ExtraLossHook', 'IBMetricHook', 'IBStatisticsHook', 'LTMPBudgetHook', 'MaskTuningHook',
            'MergeVisualizationHook', 'PicturesHook', 'RandomStateHook', 'SkippedImagesHook', 'StartEvaluationHook',
            'WholeCheckpointHook']
