@@ -5,7 +5,6 @@ from typing import Any
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from mmltm.errors import UserError
@@ -46,9 +45,9 @@ def wait_for_learning_only(runner: Runner) -> None:
     Collective. To be called after ``requires_grad`` of parameters has changed.
     """
     old = runner.model
-    if isinstance(old, FullyShardedDataParallel):
-        raise UserError('a sharded model freezes no parameters: leave out the strategy, or MaskTuningHook, t_warm and '
-                        'update_statistics=False')
+    if is_model_wrapper(old) and not isinstance(old, DistributedDataParallel):
+        raise UserError('a sharded model freezes no parameters, but the masks and statistics of the checkpoint are to '
+                        'stay: leave out the strategy, or set num_classes of the merger to that of the head')
     if isinstance(old, DistributedDataParallel) and not old.find_unused_parameters:
         runner.model = type(old)(
             module=old.module, device_ids=old.device_ids, broadcast_buffers=old.broadcast_buffers,

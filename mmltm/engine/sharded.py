@@ -18,6 +18,7 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, FullyShardedDataParallel
 
+from mmltm.engine.hooks import IBStatisticsHook, MaskTuningHook
 from mmltm.errors import UserError
 from mmltm.registry import RUNNERS, STRATEGIES
 
@@ -78,10 +79,14 @@ class ShardedRunner(FlexibleRunner):
         if strategy and launcher == 'none':
             raise UserError(f'strategy {kind} needs several processes: start them by tools/dist_train.sh')
         super().__init__(*args, strategy=strategy or None, launcher=launcher, env_cfg=env_cfg or {}, **kwargs)
-        for hook in self.hooks:
-            if strategy and isinstance(hook, EMAHook):
-                raise UserError(f'EMAHook needs whole weights, of which {kind} leaves every process a '
-                                'share: leave out the strategy or the hook')
+        for hook in self.hooks if strategy else ():
+            freezes = isinstance(hook, MaskTuningHook) or isinstance(hook, IBStatisticsHook) and (
+                hook.t_warm or hook.update_statistics is False)
+            if freezes or isinstance(hook, EMAHook):
+                raise UserError(
+                    f'{type(hook).__name__} {"freezes" if freezes else "averages"} whole weights, of which {kind} '
+                    'leaves every process a share: leave out the strategy, or the hook (t_warm and '
+                    'update_statistics=False of IBStatisticsHook)')
         self._begun = False
         self.model = self.strategy.build_model(self.model)
 
