@@ -1,4 +1,4 @@
-"""Command line options that tools/train.py and tools/test.py share (upstream's, plus ``--data-root``)."""
+"""Command line options that tools share (upstream's, plus ``--data-root``)."""
 
 import argparse
 import os
@@ -60,6 +60,15 @@ def make_parser(description: str, epilog: str) -> argparse.ArgumentParser:
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--cfg-options`` and ``--cfg-options-new``, which all tools that read a config have."""
+    parser.add_argument(
+        '--cfg-options', '--cfg-options-new', nargs='+', action=CfgOptions, metavar='KEY=VALUE', default={},
+        help='override settings of the config, e.g. train_cfg.max_epochs=1 model.backbone.ratio=0.8; '
+        'lists as key="[a,b]", tuples as key="(a,b)", without white space; an entry of a list by its number: '
+        'custom_hooks.0.t_warm=2. What nothing would read is refused, unless given by --cfg-options-new')
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that training and testing share."""
     parser.add_argument('--work-dir', metavar='DIR', help='where logs and results go; default: work_dirs/<config>')
@@ -67,11 +76,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--data-root', metavar='DIR',
         help='folder that every dataset and evaluator of the config shall read from, in the layout of the '
         "config's own data_root; applied after --cfg-options")
-    parser.add_argument(
-        '--cfg-options', '--cfg-options-new', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
-        help='override settings of the config, e.g. train_cfg.max_epochs=1 model.backbone.ratio=0.8; '
-        'lists as key="[a,b]", tuples as key="(a,b)", without white space; an entry of a list by its number: '
-        'custom_hooks.0.t_warm=2. What nothing would read is refused, unless given by --cfg-options-new')
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine import registry
@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmltm.errors import UserError
-from mmltm.registry import MODELS
+from mmltm.merging import Merger
+from mmltm.models.mergers import TOKEN_MERGERS
 
 _REGISTRIES = (registry.MODELS, registry.DATASETS, registry.TRANSFORMS, registry.HOOKS, registry.METRICS,
                registry.OPTIM_WRAPPERS, registry.OPTIMIZERS, registry.PARAM_SCHEDULERS, registry.LOOPS,
@@ -50,6 +51,9 @@ _UNTYPED = dict(
     randomness={'seed', 'diff_rank_seed', 'deterministic'}, log_processor=_parameters(LogProcessor),
     env_cfg={'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'})
 _FREE_FORM = ('custom_keys', 'metainfo')
+# What a backbone says to its mergers itself, and what the plan of its blocks takes off their config.
+_PLANNED = {'source', 'target', 'embed_dims', 'first', 'base', 'whole', 'groups', 'index', 'depth', 'mlp_ratio'}
+_PLANS = {'ratio', 'r', 'p', 'window', 'rounding', 'img_size', 'position'}
 
 
 class NewKey(str):
@@ -64,20 +68,22 @@ def _class_of(kind: Any, scope: str) -> Any:
         with parent.switch_scope_and_registry(scope) as here:
             if found := here.get(kind):
                 return found
-    return MODELS.get(kind)  # mergers need no scope
+    return TOKEN_MERGERS.get(kind)
 
 
-def _known(cfg: Config, path: str, parent: dict) -> set[str]:
-    """Keys that may be set in a part of the config beyond those that it has; ``**`` if any."""
+def _known(cfg: Config, path: str, kind: Any) -> set[str]:
+    """Keys that may be set in a part of the config, of this type, beyond those that it has; ``**`` if any."""
     if not path:
         return TOP_LEVEL
-    if parent.get('type'):
-        kind = _class_of(parent['type'], cfg.get('default_scope', 'mmengine'))
+    if kind:
+        kind = _class_of(kind, cfg.get('default_scope', 'mmengine'))
+        if inspect.isclass(kind) and issubclass(kind, Merger):
+            return _parameters(kind) - _PLANNED | _PLANS
         return _parameters(kind) if kind else {'**'}
     return {'**'} if path.rpartition('.')[2] in _FREE_FORM else _UNTYPED.get(path, set())
 
 
-def check_keys(cfg: Config, options: Iterable[str]) -> None:
+def check_keys(cfg: Config, options: Mapping[str, Any]) -> None:
     """Raises a UserError for a dotted key that the config does not have and nothing in it would read."""
     for key in options:
         if isinstance(key, NewKey):
@@ -93,11 +99,13 @@ def check_keys(cfg: Config, options: Iterable[str]) -> None:
             elif isinstance(value, dict) and part in value:
                 value = value[part]
             elif isinstance(value, dict):
-                known = {*_known(cfg, path, value), *value}
+                known = {*_known(cfg, path, options.get(f'{path}.type', value.get('type'))), *value}
                 if not {part, '**'} & known:
                     raise UserError(f'--cfg-options {key}: nothing reads {".".join(parts[:i + 1])}'
                                     f'{_suggestion(cfg, parts, i, known)} (a key that is new: --cfg-options-new)')
-                break
+                if part != 'merger':
+                    break
+                value = dict(type='LTM')  # by default
             elif value is None:  # an argument that is set to None may become a dict
                 break
             else:

@@ -73,6 +73,19 @@ def test_keys_of_arguments_that_the_config_leaves_out(tmp_path):
     assert cfg.train_dataloader.dataset.metainfo.classes == ('cat', ) and cfg.randomness.seed == 0
 
 
+@pytest.mark.parametrize('merger', ['', ", merger=dict(type='LTM', ratio=0.7)"])
+def test_keys_of_mergers(tmp_path, merger):
+    path = write(tmp_path / 'c.py', "default_scope = 'mmdet'\n"
+                 f"model = dict(backbone=dict(type='mmltm.LTMSwin'{merger}))")
+    at = 'model.backbone.merger'
+    assert load_config(path, {f'{at}.window': 5, f'{at}.step_norm': 'none'}).model.backbone.merger.window == 5
+    assert load_config(path, {f'{at}.type': 'ToMe', f'{at}.r': 8}).model.backbone.merger.r == 8
+    for wrong, right in (('windw', '; did you mean .*.window'), ('num_class', '; did you mean .*.num_classes'),
+                         ('source', '')):
+        with pytest.raises(UserError, match=f'nothing reads {at}.{wrong}{right}'):
+            load_config(path, {f'{at}.{wrong}': 5})
+
+
 @pytest.mark.parametrize('key', ['train_pipeline.1.scale', 'train_dataloader.dataset.pipeline.1.scale'])
 def test_keys_into_lists(tmp_path, key):
     cfg = load_config(write(tmp_path / 'c.py', PIPELINES), {key: (64, 64)})

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mmltm.apis.benchmarking import SCOPES, VANILLA, build_variant, merger_of, parameters, scope_macs, variants
-from mmltm.apis.cli import CfgOptions, make_parser, make_table
+from mmltm.apis.cli import CfgOptions, add_cfg_options, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
 from mmltm.apis.profiling import time_interleaved
@@ -120,8 +120,7 @@ def parse_args():
                         help='PyTorch eager, compiled or as a CUDA graph, ONNX Runtime, OpenVINO; default: eager')
     parser.add_argument('--out', metavar='FILE.json',
                         help='write results here, after every measurement; what the file has is not measured again')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
-                        help='override settings of the configs')
+    add_cfg_options(parser)
     args = parser.parse_args()
     args.shape = args.shape or [(224, 224)]
     if min(*args.batch_size, *map(min, args.shape), args.rounds) < 1 or args.warmup < 0 or args.max_time <= 0:
@@ -294,7 +293,7 @@ def main():
     results = ResultFile(args.out, 'benchmark', KEY, device, dict(
         amp=args.amp, **(dict(tf32=True) if args.tf32 else {}), **(dict(clock='CPU time') if args.cpu_time else {}),
         **{name: version(name) for name in EXPORTED if name in args.runtime}, freed_memory_kept=kept,
-        cfg_options=args.cfg_options or {}))
+        cfg_options=args.cfg_options))
     with Progress(console=console, transient=True) as progress:
         for name, (cfg, lines) in progress.track(configs.items(), description='configs'):
             measure(name, cfg, lines, args, results, progress)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import mmltm
-from mmltm.apis.cli import CfgOptions, make_parser, make_table, warnings_only
+from mmltm.apis.cli import add_cfg_options, make_parser, make_table, warnings_only
 from mmltm.apis.config import load_config
 from mmltm.apis.profiling import Timing, peak_bytes
 from mmltm.engine.hooks import IBStatisticsHook, MaskTuningHook
@@ -56,8 +56,7 @@ def parse_args():
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
     parser.add_argument('--out', help='write the results to this JSON file')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
-                        help='override settings of the config')
+    add_cfg_options(parser)
     args = parser.parse_args()
     args.shape = args.shape * 2 if len(args.shape) == 1 else args.shape
     counts = (args.batch_size, args.rounds, args.num_classes or 1, *args.shape)

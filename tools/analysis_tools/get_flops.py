@@ -24,7 +24,7 @@ from mmltm.apis.benchmarking import (
     scope_macs,
     variants,
 )
-from mmltm.apis.cli import CfgOptions, make_parser, make_table
+from mmltm.apis.cli import add_cfg_options, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
 from harness.result_file import ResultFile, config_name
@@ -65,8 +65,7 @@ def parse_args():
     parser.add_argument('--depth', type=int, default=3, help='levels of modules to list; default: 3')
     parser.add_argument('--out', metavar='FILE.json',
                         help='write the lines here; what the file has is not counted again')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
-                        help='override settings of the config')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         parser.error('--shape takes one or two positive numbers')
@@ -203,7 +202,7 @@ def main():
         for scope in args.scope:
             show_blocks(*next(iter(configs.items())), scope, args, console)
         return
-    results = ResultFile(args.out, 'macs', KEY, torch.device('cpu'), dict(cfg_options=args.cfg_options or {}))
+    results = ResultFile(args.out, 'macs', KEY, torch.device('cpu'), dict(cfg_options=args.cfg_options))
     with Progress(console=console, transient=True) as progress:
         for name, cfg in progress.track(configs.items(), description='counting'):
             count(config_name(name), cfg, args, results)

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from infer_onnx import OnnxModel, prepare
 import mmltm
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import add_cfg_options, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.export import quantise, trace, write_onnx
 from mmltm.apis.export_metadata import image_steps, input_shape, padding
@@ -60,7 +60,7 @@ def get_args():
                         '200 images in FOLDER and below')
     parser.add_argument('--verify', metavar='IMAGE|FOLDER', help='compare predictions with those of PyTorch (.onnx)')
     parser.add_argument('--data-root', metavar='DIR', help='folder of the test set, if the checkpoint knows no classes')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='override settings')
+    add_cfg_options(parser)
     args = parser.parse_args()
     args.out = Path(args.out)
     if args.out.suffix not in ('.onnx', '.pt2'):

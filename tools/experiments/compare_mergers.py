@@ -9,7 +9,7 @@ from harness.cell import grid
 from harness.latency import measure_latency
 from harness.report import NAME, write_report
 from harness.run_cells import add_jobs_argument, positive, run_cells
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import add_cfg_options, make_parser
 from mmltm.apis.config import load_config
 from mmltm.errors import UserError, run
 from mmltm.models import TOKEN_MERGERS
@@ -59,8 +59,7 @@ def parse_args():
     parser.add_argument('--metric', help='what the table is about; default: top-1 accuracy, else mask or box AP')
     parser.add_argument('--overwrite', action='store_true', help='replace results of other settings')
     parser.add_argument('--report-only', action='store_true', help='write tables and plot, run nothing')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', default={},
-                        help='override settings of the config in all cells')
+    add_cfg_options(parser)
     add_jobs_argument(parser)
     args = parser.parse_args()
     if not args.report_only and args.config is None:

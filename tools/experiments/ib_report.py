@@ -20,7 +20,7 @@ from harness.markdown import number, table
 from harness.measures import measure_together, spread_evenly
 from harness.resolve import content_hash
 from harness.result_file import load_result, save_result
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import CfgOptions, add_cfg_options, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.data_root import leaf_datasets
 from mmltm.apis.dataset_checks import check_datasets
@@ -65,8 +65,7 @@ def parse_args():
                              'restored=True brings the tokens of all mergers back to the full grid, where different '
                              'ones can be compared')
     parser.add_argument('--data-root', metavar='DIR', help='folder that every dataset of the config shall read from')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
-                        help='override settings of the config')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.labels and len(args.labels) != len(args.checkpoints):
         parser.error(f'--labels takes one label for each of the {len(args.checkpoints)} checkpoints')

@@ -14,7 +14,7 @@ from mmengine.visualization import Visualizer
 from rich.console import Console
 from rich.progress import Progress
 
-from mmltm.apis.cli import CfgOptions, make_parser, warnings_only
+from mmltm.apis.cli import CfgOptions, add_cfg_options, make_parser, warnings_only
 from mmltm.apis.config import load_config
 from mmltm.apis.data_root import leaf_datasets
 from mmltm.apis.preflight import check_ratio
@@ -66,8 +66,7 @@ def parse_args():
     parser.add_argument('--backends', nargs='+', metavar='TYPE',
                         help='visualization backends, e.g. LocalVisBackend TensorboardVisBackend WandbVisBackend; '
                         "default: the config's")
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
-                        help='override settings of all configs')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.compare and len(args.compare) > 2:
         parser.error('--compare takes a config and, if need be, a checkpoint')
@@ -89,7 +88,7 @@ def models(args):
         name, checkpoint = (*args.compare, None)[:2]
         jobs.append((name, checkpoint, args.compare_options or {}))
     for index, (name, checkpoint, options) in enumerate(jobs):
-        cfg = load_config(name, {**(args.cfg_options or {}), **options}, needs=('model', 'test_dataloader'))
+        cfg = load_config(name, {**args.cfg_options, **options}, needs=('model', 'test_dataloader'))
         check_ratio(cfg)
         if checkpoint:
             check_file('checkpoint', checkpoint)
