@@ -36,6 +36,7 @@ setup(
         'tools': ['shapely', 'pyyaml', 'pandas', 'pycocotools'],
         # tools/deployment; torch.onnx writes by onnxscript.
         'deploy': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
+        'fuzz': ['atheris', 'hypothesis'],  # tests/fuzz
         'tests': ['pytest', 'hypothesis', 'timm', 'ruff', 'mypy', 'shapely', 'pyyaml', 'pandas', 'pycocotools', 'onnx',
                   'onnxruntime', 'onnxscript'],
     },

@@ -7,6 +7,7 @@ that stand for broken input and reach us from within a data loader's worker, or 
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 
@@ -55,12 +56,17 @@ def _machine_fault(error: BaseException) -> str | None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls ``main``; user errors end the process with ``error: ...`` on stderr and status 1.
+    """Calls ``main``; user errors end the process with ``error: ...`` on stderr and status 1, Ctrl-C with status 130.
 
     The environment variable ``MMLTM_TRACEBACK=1`` shows the traceback instead.
     """
     try:
         main()
+    except KeyboardInterrupt:
+        if os.environ.get(TRACEBACK_SWITCH) == '1':
+            raise
+        print('interrupted; what was written before is whole, and a training goes on with --resume', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         line = summary(error) if isinstance(error, UserError) else _machine_fault(error) or _unreadable_images(error)
         if line is None or os.environ.get(TRACEBACK_SWITCH) == '1':

@@ -1,5 +1,6 @@
 """Fixtures that several test folders need."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,19 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip('no ../shared beside the repository')
     return path
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of a size to be set: a folder, mounted in memory, and a function that takes a number of bytes."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+
+    def resize(size, *options):
+        command = ['mount', '-t', 'tmpfs', '-o', ','.join([f'size={size}', *options]), 'tmpfs', folder]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    if not resize(4096):
+        pytest.skip('no right to mount')
+    yield folder, lambda size: resize(size, 'remount')
+    subprocess.run(['umount', '--lazy', folder], check=True)

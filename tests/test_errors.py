@@ -41,6 +41,14 @@ def test_other_errors_pass():
         run(fail_with(ZeroDivisionError()))
 
 
+def test_ctrl_c_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(fail_with(KeyboardInterrupt()))
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == 'interrupted; what was written before is whole, and a training goes on with ' \
+        '--resume\n'
+
+
 def test_switch_shows_the_traceback(monkeypatch):
     monkeypatch.setenv('MMLTM_TRACEBACK', '1')
     with pytest.raises(UserError):

@@ -17,11 +17,12 @@ from mmengine.device import get_device
 from mmengine.fileio import dump
 from rich.progress import track
 
-from mmltm.apis.cli import CfgOptions, make_parser
+from mmltm.apis.cli import add_cfg_options, make_parser
 from mmltm.apis.config import load_config
 from mmltm.apis.inference import build_predictor
 from mmltm.apis.preflight import check_ratio
 from mmltm.datasets import LoadImage
+from mmltm.engine.whole_files import check_writable
 from mmltm.errors import TRACEBACK_SWITCH, UserError, run, summary
 from mmltm.models.checkpoints import check_file
 from mmltm.visualization.picture_paths import PicturePaths
@@ -57,8 +58,7 @@ def get_args():
     parser.add_argument('--batch-size', type=int, default=1, metavar='N', help='images at a time; default: 1')
     parser.add_argument('--no-vis', action='store_true', help='draw no pictures')
     parser.add_argument('--no-pred', action='store_true', help='write no predictions.json')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE', help='override settings of the config')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.batch_size < 1:
         parser.error(f'argument --batch-size: must be at least 1, got {args.batch_size}')
@@ -169,10 +169,7 @@ def main():
     cfg = load_config(args.config, args.cfg_options, needs=('model', 'test_dataloader'))
     check_ratio(cfg)
     check_file('checkpoint', args.checkpoint)
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'cannot write to --out-dir {out_dir}: {summary(error)}') from error
+    check_writable('--out-dir', args.out_dir, 'choose another one')
     predictor = build_predictor(cfg, args.checkpoint, args.device)
     file = PredictionFile(None if args.no_pred else out_dir / 'predictions.json', predictor.classes)
     predict(predictor, paths, args, file)

@@ -12,7 +12,7 @@ from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
 from mmltm.apis.config import load_config
 from mmltm.apis.outputs import finish_out, set_out, set_show
 from mmltm.apis.preflight import check_config, is_first_on_machine
-from mmltm.apis.runner import build_loop, build_runner
+from mmltm.apis.runner import build_loop, build_runner, prepare_work_dir
 from mmltm.apis.tta import set_tta
 from mmltm.datasets.loading import guard_loading
 from mmltm.engine.runner_utils import unwrapped_model
@@ -64,6 +64,7 @@ def main():
     cfg.load_from = args.checkpoint
     cfg.resume = False
     cfg.pop('strategy', None)  # one of training, whose checkpoints hold the whole model
+    prepare_work_dir(cfg)
     if args.show or args.show_dir:
         set_show(cfg, args.show, args.show_dir, args.wait_time)
     if args.out:

@@ -13,6 +13,7 @@ from mmltm.models.checkpoints import (
     MIN_SHARE,
     check_file,
     check_tested,
+    dataset_meta,
     is_zoo,
     load_start,
     log_brought,
@@ -45,9 +46,7 @@ def check_classes(path: str, checkpoint: dict, labels: Mapping[str, Labels]) -> 
     Raises:
         UserError: A name stands for another label than in the checkpoint. (Names may differ, as in other spellings.)
     """
-    meta = checkpoint.get('meta') or {}
-    meta = {str(key).lower(): value for key, value in {**meta, **(meta.get('dataset_meta') or {})}.items()}
-    classes = list(meta.get('classes') or ())
+    classes = list(dataset_meta(checkpoint).get('classes') or ())
     for key, (names, _, _) in labels.items() if classes else ():
         at = {name: label for label, name in enumerate(classes)}
         moved = [name for label, name in enumerate(names) if at.get(name, label) != label]
@@ -70,9 +69,15 @@ def check_trained(runner: Runner, cfg: Config, labels: Mapping[str, Labels] = {}
             checkpoint = read_checkpoint(start)
             check_tested(model, start, checkpoint, runner.logger, masks_may_miss=False)
             check_classes(start, checkpoint, labels)
-            if 'message_hub' not in checkpoint:
-                raise UserError(f'cannot resume from {start}, which holds weights but no state of a training: '
-                                f'to start from its weights, use --cfg-options load_from={start}')
+            lacks = [key for key in ('message_hub', 'optimizer', 'meta') if key not in checkpoint]
+            if lacks:
+                raise UserError(f'cannot resume from {start}, which holds weights but no state of a training '
+                                f'({", ".join(lacks)}): to start from its weights, use --cfg-options load_from={start}')
+            for unit in ('epoch', 'iter'):
+                last = (cfg.get('train_cfg') or {}).get(f'max_{unit}s')
+                if last and checkpoint['meta'].get(unit, 0) >= last:
+                    runner.logger.warning(f'{start} is of {unit} {checkpoint["meta"][unit]} of {last}: there is '
+                                          'nothing left to train')
         return
     for name, module in model.named_modules():
         if getattr(module, 'is_init', False):  # read while the model was built, and changed since, as by LoRA

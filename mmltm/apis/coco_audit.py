@@ -64,7 +64,7 @@ def audit(coco: dict, masks: bool | None = None, labelled: bool | None = None) -
     ``masks`` says whether a model needs them, by default where any annotation has one; ``labelled`` whether there must
     be annotations of use, by default where there is a list of them.
     """
-    with _no_collection():
+    with _no_collection(), np.errstate(all='ignore'):
         return _Audit(coco, masks, 'annotations' in coco if labelled is None else labelled).findings
 
 
@@ -83,7 +83,7 @@ def _integers(values: Sequence) -> tuple[np.ndarray, np.ndarray]:
     return np.array([0 if bad else value for value, bad in zip(values, wrong)], np.int64), np.array(wrong, bool)
 
 
-def _flat(rows: Sequence[list]) -> np.ndarray:
+def numbers_of(rows: Sequence[list]) -> np.ndarray:
     """The numbers of all lists one after another; NaN for what is no number."""
     if set(map(type, chain.from_iterable(rows))) <= {int, float}:
         try:
@@ -131,11 +131,11 @@ class _Audit:
             found[f'{what} id occurs before'] = _repeated(values, wrong)
         found['annotation id is 0'] = (ids['annotations'][0] == 0) & ~ids['annotations'][1]
         self._look_at_images_and_names()
-        image, category = (_positions(*_integers(self.columns[key]), *ids[part])
-                           for key, part in (('image_id', 'images'), ('category_id', 'categories')))
-        found['image_id is of no image'], found['category_id is of no category'] = image < 0, category < 0
+        self.image, self.category = (_positions(*_integers(self.columns[key]), *ids[part])
+                                     for key, part in (('image_id', 'images'), ('category_id', 'categories')))
+        found['image_id is of no image'], found['category_id is of no category'] = self.image < 0, self.category < 0
         # Sizes of the annotations' images; the row of NaN behind the last stands for no image.
-        self.width, self.height = np.vstack([self.sizes, [np.nan, np.nan]])[image].T
+        self.width, self.height = np.vstack([self.sizes, [np.nan, np.nan]])[self.image].T
         self._look_at_boxes()
         segmentations = self.columns['segmentation']
         if any(segmentations) if masks is None else masks:
@@ -166,6 +166,9 @@ class _Audit:
         self.found['file_name is missing or no text'] = np.array(  # LVIS has URLs
             [not (isinstance(image.get('file_name'), str) and image['file_name'] or 'coco_url' in image)
              for image in self.images], bool)
+        files = _column(self.images, 'file_name')
+        self.found['file_name occurs before'] = _repeated(
+            np.array(list(map(str, files)), object), np.array([not isinstance(name, str) for name in files], bool))
         sides = [_integers(_column(self.images, key)) for key in ('width', 'height')]
         wrong = np.any([bad | (values <= 0) for values, bad in sides], axis=0)
         self.found['width or height is missing or no whole number above 0'] = wrong
@@ -180,14 +183,19 @@ class _Audit:
         crowds, areas, boxes = (self.columns[key] for key in ('iscrowd', 'area', 'bbox'))
         found['iscrowd is missing'] = np.array([value is None for value in crowds], bool)
         found['iscrowd is neither 0 nor 1'] = np.array([value not in (0, 1, None) for value in crowds], bool)
-        area = _flat([[value] for value in areas])
+        area = numbers_of([[value] for value in areas])
         found['area is missing or no number'] = ~np.isfinite(area)
         found['area is not above 0'] = area <= 0
         absent = [np.nan] * 4
-        box = _flat([value if isinstance(value, list) and len(value) == 4 else absent for value in boxes])
+        box = numbers_of([value if isinstance(value, list) and len(value) == 4 else absent for value in boxes])
         x, y, w, h = box.reshape(-1, 4).T
         found['bbox is missing or not four finite numbers'] = broken = ~np.isfinite(x + y + w + h)
         found['bbox has a side below 1 pixel'] = small = ~broken & ((w < 1) | (h < 1))
+        # Sorted by a number that equal rows have in common, they are neighbours.
+        rows = np.column_stack([self.image, self.category, box.reshape(-1, 4)])
+        order = np.argsort(rows @ np.sqrt([2, 3, 5, 7, 11, 13]), kind='stable')
+        found['annotation repeats another'] = repeats = np.zeros(len(rows), bool)
+        repeats[order[1:]] = (rows[order[1:]] == rows[order[:-1]]).all(axis=1) & (rows[order[1:], 0] >= 0)
         outside = ~(broken | small) & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
         found['bbox is outside the image'] = outside
         # A pixel of tolerance: rounding, and boxes that count pixels.
@@ -231,7 +239,7 @@ def _judge_masks(segmentations: Sequence, width: np.ndarray, height: np.ndarray)
     area: np.ndarray = np.zeros(total)
     inside = counts == 0
     if polygons:
-        polygon_area, low, high = _measure(_flat(polygons), lengths[~short] // 2)
+        polygon_area, low, high = _measure(numbers_of(polygons), lengths[~short] // 2)
         size = np.stack([width[whole], height[whole]], axis=1)
         # pycocotools walks along every edge, and takes memory for each step.
         wild = ~np.isfinite(polygon_area) | ((low < -10 * size) | (high > 11 * size)).any(axis=1)
@@ -251,10 +259,30 @@ def _judge_rle(mask: dict, width: float, height: float) -> tuple[bool, bool]:
     size, counts = mask.get('size'), mask.get('counts')
     if not (isinstance(size, list) and len(size) == 2 and counts and isinstance(counts, (str, list))):
         return True, False
-    if isinstance(counts, list) and not all(type(count) is int and count >= 0 for count in counts):
+    runs = counts if isinstance(counts, list) else _runs(counts)
+    if not all(type(run) is int and run >= 0 for run in runs):
         return True, False
-    fits = size == [height, width] and (isinstance(counts, str) or sum(counts) == height * width)
-    return False, not fits and np.isfinite(width)
+    return False, np.isfinite(width) and not (size == [height, width] and sum(runs) == height * width)
+
+
+def _runs(text: str) -> list:
+    """The runs that pycocotools has compressed: numbers of 5 bits a character, from the third on less the last but one.
+
+    It takes whatever a text says, and draws pixels from anywhere in memory where that is too little.
+    """
+    codes = np.frombuffer(text.encode('utf-8', 'surrogatepass'), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(codes & 32 == 0)
+    if ((codes < 0) | (codes > 63)).any() or not len(ends) or ends[-1] != len(codes) - 1:
+        return [None]
+    lengths = np.diff(ends, prepend=-1)
+    place = np.arange(len(codes)) - np.repeat(ends + 1 - lengths, lengths)
+    if place.max() > 6:
+        return [None]
+    runs = np.add.reduceat((codes & 31) << 5 * place, ends + 1 - lengths)
+    runs -= (codes[ends] >> 4 & 1) << 5 * lengths  # the sign
+    for column in (runs[1::2], runs[2::2]):
+        np.cumsum(column, out=column)
+    return runs.tolist()
 
 
 def _measure(values: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

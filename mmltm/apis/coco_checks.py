@@ -22,6 +22,8 @@ CHECKS = {
     'image id is no whole number': Check('images', True, 'write ids as numbers, without quotes', NUMBERS),
     'image id occurs before': Check('images', True, 'give each image an id of its own', 'keeps the first of an id'),
     'file_name is missing or no text': Check('images', True, 'name the file of each image', DROPPED),
+    'file_name occurs before': Check(
+        'images', False, 'list each image once, with all its annotations', 'moves all annotations to the first'),
     'width or height is missing or no whole number above 0': Check(
         'images', True, 'write the size of each image', 'reads the size from the file in --images, else drops them'),
     'file does not exist': Check(
@@ -50,6 +52,8 @@ CHECKS = {
                                      'turns text into numbers, drops what is unknown then'),
     'category_id is of no category': Check('annotations', True, 'add the categories, or take the annotations out',
                                            'turns text into numbers, drops what is unknown then'),
+    'annotation repeats another': Check(
+        'annotations', False, 'of equal image, category and box: keep one', DROPPED),
     'iscrowd is missing': Check('annotations', False, 'taken as 0', 'writes 0'),
     'iscrowd is neither 0 nor 1': Check('annotations', True, 'write 0 or 1', 'turns text into numbers, else writes 0'),
     'area is missing or no number': Check('annotations', False, 'computed from mask or box', 'computes it'),

@@ -3,7 +3,7 @@
 import os
 import os.path as osp
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -23,12 +23,8 @@ def audit_files(coco: dict, folder: str, limit: int | None = None, may_be_empty:
     images = coco['images']
     names = [image['file_name'] if isinstance(image.get('file_name'), str) else None for image in images]
     paths = [None if name is None else osp.join(folder, name) for name in names]
-    # Asking for each file takes long on network storage.
-    present = {parent: set(os.listdir(parent)) if osp.isdir(parent) else set()
-               for parent in {osp.dirname(path) for path in paths if path}}
     rows: dict[str, list[int]] = defaultdict(list)
-    rows['file does not exist'] = [i for i, path in enumerate(paths)
-                                   if path and osp.basename(path) not in present[osp.dirname(path)]]
+    rows['file does not exist'] = absent(paths)
     there = sorted({*range(len(paths))} - {*rows['file does not exist']})
     if not may_be_empty:
         rows['file is empty'] = [i for i in there if paths[i] and osp.getsize(paths[i]) == 0]
@@ -51,6 +47,14 @@ def audit_files(coco: dict, folder: str, limit: int | None = None, may_be_empty:
                                             else 'not those of the file')].append(i)
     return [Finding(name, np.array(found), looked if name.startswith('width') else len(images),
                     first(paths[i] for i in found)) for name, found in rows.items() if found]
+
+
+def absent(paths: Sequence[str | None]) -> list[int]:
+    """Positions of the paths at which there is nothing; None is passed over."""
+    # Asking for each file takes long on network storage.
+    present = {parent: set(os.listdir(parent)) if osp.isdir(parent) else set()
+               for parent in {osp.dirname(path) for path in paths if path}}
+    return [i for i, path in enumerate(paths) if path and osp.basename(path) not in present[osp.dirname(path)]]
 
 
 def header_size(path: str) -> tuple[tuple[int, int], tuple[int, int]] | None:

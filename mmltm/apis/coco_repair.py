@@ -7,14 +7,14 @@ import itertools
 import math
 import os.path as osp
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from mmltm.apis.coco_audit import audit
+from mmltm.apis.coco_audit import audit, numbers_of
 from mmltm.apis.coco_checks import Finding, first
 from mmltm.apis.coco_files import audit_files, header_size
 from mmltm.errors import UserError
@@ -35,7 +35,7 @@ def area_of(annotation: dict) -> float:
         polygons = [np.reshape(polygon, (-1, 2)) for polygon in mask or () if is_polygon(polygon)]
         area = sum(abs(np.sum(p[:, 0] * np.roll(p[:, 1], -1) - p[:, 1] * np.roll(p[:, 0], -1))) / 2 for p in polygons)
         return float(area or box[2] * box[3])  # type: ignore[index]
-    except (TypeError, ValueError, KeyError, IndexError):
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         return 0.
 
 
@@ -54,12 +54,10 @@ def complete(annotation: dict) -> None:
         annotation['segmentation'] = [p for p in mask if isinstance(p, list) and is_polygon(p)] or mask
 
 
-def renumber(annotations: list[dict], which: set[int]) -> None:
-    """Gives the annotations at the positions ``which`` new ids behind the highest."""
-    ids = [annotation.get('id') for i, annotation in enumerate(annotations) if i not in which]
-    numbers = itertools.count(max([0, *(value for value in ids if type(value) is int)]) + 1)
-    for i in sorted(which):
-        annotations[i]['id'] = next(numbers)
+def fresh_ids(annotations: list[dict]) -> Iterator[int]:
+    """Ids that no annotation has."""
+    ids = (annotation.get('id') for annotation in annotations)
+    return itertools.count(1 + max((value for value in ids if type(value) is int and 0 < value < 2**62), default=0))
 
 
 def _number(value: Any) -> Any:
@@ -69,79 +67,71 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _drop(coco: dict, part: str, rows: set[int]) -> None:
-    coco[part] = [item for i, item in enumerate(coco[part]) if i not in rows]
+def _first_by(key: str, items: list[dict]) -> dict:
+    """The first item of each value below ``key``."""
+    return {item[key]: item for item in reversed(items) if isinstance(item.get(key), (int, str))}
 
 
-def _to_numbers(key: str, known_to: str = '') -> Callable:
-    """Turns text below ``key`` into numbers; drops what stays none, or unknown to the list ``known_to``."""
-    def repair(coco: dict, finding: Finding, folder: str | None) -> None:
-        part, rows = finding.check.part, set(finding.rows.tolist())
-        for i in rows:
-            coco[part][i][key] = _number(coco[part][i].get(key))
+# Each of the following makes a function that changes one item in place; the item is dropped where that returns False.
+Change = Callable[[dict], Any]
+
+
+def _to_number(key: str, known_to: str = '') -> Callable[[dict, str | None], Change]:
+    """Text below ``key`` becomes a number; what stays none, or unknown to the list ``known_to``, is dropped."""
+    def make(coco: dict, folder: str | None) -> Change:
         known = {item.get('id') for item in coco[known_to]} if known_to else None
-        _drop(coco, part, {i for i in rows if type(value := coco[part][i][key]) is not int
-                           or not -2**63 <= value < 2**63 or known is not None and value not in known})
-    return repair
+
+        def change(item: dict) -> bool:
+            item[key] = value = _number(item.get(key))
+            return type(value) is int and -2**63 <= value < 2**63 and (known is None or value in known)
+        return change
+    return make
 
 
-def _each(change: Callable[[dict], bool]) -> Callable:
-    """Changes each item in place; drops those of which ``change`` returns False."""
-    def repair(coco: dict, finding: Finding, folder: str | None) -> None:
-        items = coco[finding.check.part]
-        _drop(coco, finding.check.part, {i for i in finding.rows.tolist() if not change(items[i])})
-    return repair
-
-
-def _set_size(coco: dict, finding: Finding, folder: str | None) -> None:
-    images, lost = coco['images'], set()
-    for i in finding.rows.tolist():
-        size = header_size(osp.join(folder, str(images[i].get('file_name')))) if folder else None
+def _set_size(coco: dict, folder: str | None) -> Change:
+    def change(image: dict) -> bool:
+        size = header_size(osp.join(folder, str(image.get('file_name')))) if folder else None
         if size:
-            images[i]['width'], images[i]['height'] = size[1]
-        else:
-            lost.add(i)
-    _drop(coco, 'images', lost)
+            image['width'], image['height'] = size[1]
+        return size is not None
+    return change
 
 
-def _drop_same_categories(coco: dict, finding: Finding, folder: str | None) -> None:
-    origin: dict = {}
-    for category in coco['categories']:
-        origin.setdefault(category['id'], category)
-    _drop(coco, 'categories', {i for i in finding.rows.tolist()
-                               if coco['categories'][i].get('name') == origin[coco['categories'][i]['id']].get('name')})
+def _same_category(coco: dict, folder: str | None) -> Change:
+    origin = _first_by('id', coco['categories'])
+    return lambda category: category.get('name') != origin[category['id']].get('name')
 
 
-def _merge_names(coco: dict, finding: Finding, folder: str | None) -> None:
-    origin: dict = {}
-    for category in coco['categories']:
-        origin.setdefault(category['name'], category['id'])
-    target = {coco['categories'][i]['id']: origin[coco['categories'][i]['name']] for i in finding.rows.tolist()}
-    for annotation in coco.get('annotations', []):
-        annotation['category_id'] = target.get(annotation['category_id'], annotation['category_id'])
-    _drop(coco, 'categories', set(finding.rows.tolist()))
+def _merge(part: str, key: str, link: str) -> Callable[[dict, str | None], Change]:
+    """Annotations whose ``link`` is to an item go over to the first of its ``key``; the item is dropped."""
+    def make(coco: dict, folder: str | None) -> Change:
+        origin, linked = _first_by(key, coco[part]), defaultdict(list)
+        for annotation in coco.get('annotations', []):
+            linked[str(annotation.get(link))].append(annotation)
+
+        def change(item: dict) -> bool:
+            for annotation in linked[str(item['id'])]:
+                annotation[link] = origin[item[key]]['id']
+            return False
+        return change
+    return make
 
 
-def _clip_boxes(coco: dict, finding: Finding, folder: str | None) -> None:
-    images = {image['id']: image for image in coco['images']}
-    for i in finding.rows.tolist():
-        annotation = coco['annotations'][i]
+def _clip_box(coco: dict, folder: str | None) -> Change:
+    images = _first_by('id', coco['images'])
+
+    def change(annotation: dict) -> bool:
         x, y, w, h = annotation['bbox']
         image = images[annotation['image_id']]
         left, top = max(x, 0), max(y, 0)
         annotation['bbox'] = [left, top, min(x + w, image['width']) - left, min(y + h, image['height']) - top]
+        return True
+    return change
 
 
-def _name(category: dict) -> bool:
-    name = category.get('name')
-    category['name'] = str(name if type(name) in (int, float) else category.get('id'))
-    return True
-
-
-def _crowd(annotation: dict) -> bool:
-    value = _number(annotation['iscrowd'])
-    annotation['iscrowd'] = value if value in (0, 1) else 0
-    return True
+def _new_id(coco: dict, folder: str | None) -> Change:
+    ids = fresh_ids(coco['annotations'])
+    return lambda annotation: annotation.update(id=next(ids)) is None
 
 
 def _area(annotation: dict) -> bool:
@@ -151,39 +141,37 @@ def _area(annotation: dict) -> bool:
 
 def _box(annotation: dict) -> bool:
     mask = annotation.get('segmentation')
-    points = [np.reshape(polygon, (-1, 2)) for polygon in mask if isinstance(polygon, list) and is_polygon(polygon)] \
-        if isinstance(mask, list) else []
-    if points:
-        low, high = np.concatenate(points).min(axis=0), np.concatenate(points).max(axis=0)
-        annotation['bbox'] = [*low.tolist(), *(high - low).tolist()]
-    return bool(points) and np.isfinite(annotation['bbox']).all()
+    polygons = [p for p in mask if isinstance(p, list) and is_polygon(p)] if isinstance(mask, list) else []
+    if not polygons:
+        return False
+    points = numbers_of(polygons).reshape(-1, 2)
+    low, high = points.min(axis=0), points.max(axis=0)
+    annotation['bbox'] = [*low.tolist(), *(high - low).tolist()]
+    return bool(np.isfinite(annotation['bbox']).all())
 
 
-def _set(key: str, value: Callable[[dict], Any]) -> Callable:
-    return _each(lambda item: item.update({key: value(item)}) is None)
+def _set(key: str, value: Callable[[dict], Any]) -> Callable[[dict, str | None], Change]:
+    return lambda coco, folder: lambda item: item.update({key: value(item)}) is None
 
 
-def _renumber(coco: dict, finding: Finding, folder: str | None) -> None:
-    renumber(coco['annotations'], set(finding.rows.tolist()))
-
-
-_DROP = _each(lambda item: False)
-_REPAIRS: dict[str, Callable[[dict, Finding, str | None], None]] = {
-    'image id is no whole number': _to_numbers('id'),
+_REPAIRS: dict[str, Callable[[dict, str | None], Change]] = {
+    'image id is no whole number': _to_number('id'),
+    'file_name occurs before': _merge('images', 'file_name', 'image_id'),
     'width or height is missing or no whole number above 0': _set_size,
     'width and height are not those of the file': _set_size,
-    'category id is no whole number': _to_numbers('id'),
-    'category id occurs before': _drop_same_categories,
-    'category has no name, or one that is no text': _each(_name),
-    'category name occurs before': _merge_names,
-    **{f'annotation id {what}': _renumber for what in ('is no whole number', 'occurs before', 'is 0')},
-    'image_id is of no image': _to_numbers('image_id', 'images'),
-    'category_id is of no category': _to_numbers('category_id', 'categories'),
-    'iscrowd is missing': _set('iscrowd', lambda item: 0),
-    'iscrowd is neither 0 nor 1': _each(_crowd),
-    'area is missing or no number': _each(_area), 'area is not above 0': _each(_area),
-    'bbox is missing or not four finite numbers': _each(_box),
-    'bbox reaches beyond the image': _clip_boxes,
+    'category id is no whole number': _to_number('id'),
+    'category id occurs before': _same_category,
+    'category has no name, or one that is no text': _set('name', lambda item: str(
+        item['name'] if type(item.get('name')) in (int, float) else item.get('id'))),
+    'category name occurs before': _merge('categories', 'name', 'category_id'),
+    **{f'annotation id {what}': _new_id for what in ('is no whole number', 'occurs before', 'is 0')},
+    'image_id is of no image': _to_number('image_id', 'images'),
+    'category_id is of no category': _to_number('category_id', 'categories'),
+    **{f'iscrowd is {what}': _set('iscrowd', lambda item: int(_number(item.get('iscrowd')) in (1, True)))
+       for what in ('missing', 'neither 0 nor 1')},
+    'area is missing or no number': lambda coco, folder: _area, 'area is not above 0': lambda coco, folder: _area,
+    'bbox is missing or not four finite numbers': lambda coco, folder: _box,
+    'bbox reaches beyond the image': _clip_box,
     'segmentation is one flat list': _set('segmentation', lambda item: [item['segmentation']]),
     'polygon of fewer than 3 points, or of an odd number of coordinates': _set(
         'segmentation', lambda item: [polygon for polygon in item['segmentation'] if is_polygon(polygon)]),
@@ -214,7 +202,10 @@ def _rounds(coco: dict, folder: str | None, look: Callable[[], list[Finding]]) -
     findings = look()
     while finding := next((f for f in findings if f.check.fix and tries[f.name] < 3), None):
         tries[finding.name] += 1
-        _REPAIRS.get(finding.name, _DROP)(coco, finding, folder)
+        make, part = _REPAIRS.get(finding.name), finding.check.part
+        change = make(coco, folder) if make else lambda item: False
+        lost = {i for i in finding.rows.tolist() if not change(coco[part][i])}
+        coco[part] = [item for i, item in enumerate(coco[part]) if i not in lost]
         findings = look()
         if sum(len(f.rows) for f in findings if f.name == finding.name) < len(finding.rows):
             yield finding

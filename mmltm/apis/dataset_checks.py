@@ -21,6 +21,7 @@ from mmltm.apis.coco_checks import Finding
 from mmltm.apis.coco_files import audit_files
 from mmltm.apis.config import nested_dicts
 from mmltm.apis.data_root import leaf_datasets
+from mmltm.apis.listing_checks import check_listing
 from mmltm.apis.readers import class_folders
 from mmltm.errors import UserError
 
@@ -51,7 +52,9 @@ class DatasetFiles:
         kind (str): Name of the dataset's class.
         ann_file (str): Path of the annotation file; empty if there is none.
         prefixes (list[str]): Paths of the folders with images (and maps).
+        images (set[str]): Paths of the images, as far as it names them, or of their folder.
         classes_from_folders (bool): Whether the sub-folders of the image folder are the classes.
+        listing (bool): Whether the annotation file is a text of names and labels.
         remote (bool): Whether the files are out of sight: elsewhere, or yet to be downloaded.
     """
 
@@ -71,8 +74,9 @@ class DatasetFiles:
         self.ann_file = self._below_root(ann_file) if ann_file else ''
         self.prefixes = [self._below_root(path) for path in prefixes.values()]
         self.image_folder = self._below_root(prefixes.get('img') or prefixes.get('img_path') or '')
-        self.classes_from_folders = (
-            self.kind in _FOLDERS_AS_CLASSES and not self.ann_file and dataset.get('with_label', True))
+        labelled = self.kind in _FOLDERS_AS_CLASSES and dataset.get('with_label', True)
+        self.classes_from_folders, self.listing = labelled and not self.ann_file, labelled and bool(self.ann_file)
+        self.images = {self.image_folder} if self.classes_from_folders else set()
 
     def _below_root(self, path: str) -> str:
         return path if is_abs(path) else osp.join(self.root, path)
@@ -126,28 +130,31 @@ def check_datasets(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
         coco = _read_annotations(cfg, split, files, dataset, kind)
         if coco is not None:
             _check_evaluators(cfg, split, files, coco)
-        found.append((files, dataset, kind, _listed_categories(files, coco)))
-        del coco  # there is room for one large file
-    labels: dict[str, Labels] = {}
-    for files, dataset, kind, listed in found:
+            files.images = {osp.join(files.image_folder, name) for image in coco['images']
+                            if isinstance(name := image.get('file_name'), str)}
         # Panoptic sets count things apart, open-vocabulary models count words.
-        if 'Panoptic' in files.kind or dataset.get('return_classes'):
-            continue
-        named = _named_categories(files.key, dataset, kind)
-        if listed:
-            first = next(iter(labels.values()), None)
+        counted = 'Panoptic' not in files.kind and not dataset.get('return_classes')
+        named = _named_categories(key, dataset, kind)
+        if files.listing:
+            counts = [len(named.names)] if named else list(num_classes(cfg).values())
+            check_listing(key, files.ann_file, files.image_folder, counts[0] if counts else None)
+        found.append((files, named, _listed_categories(files, coco), counted))
+        del coco  # there is room for one large file
+    _compare_images([files for files, *_ in found])
+    labels: dict[str, Labels] = {}
+    for files, named, listed, counted in found:
+        if listed and counted:
             order = [name for name in listed.names
                      if named is None or files.classes_from_folders or name in named.names]
             labels[files.key] = Labels(named.names if named else listed.names, order, listed.source)
-            if first and files.classes_from_folders and order != first.order:
+            first = next(iter(labels.values()))
+            if files.classes_from_folders and order != first.order:
                 _refuse_folders(files, first, labels[files.key])
     heads = num_classes(cfg)
-    for files, dataset, kind, listed in found:
-        named = _named_categories(files.key, dataset, kind)
+    for files, named, listed, counted in found:
         if named and listed:
             _compare(cfg, files, named, listed)
-        known = named or listed
-        if known and 'Panoptic' not in files.kind and not dataset.get('return_classes'):
+        if counted and (known := named or listed):
             _compare_heads(files.key, known, heads)
     _compare_labels(labels)
     for split in splits:
@@ -173,11 +180,11 @@ def _dataset_class(scope: str, dataset: ConfigDict) -> Any:
 
 def _read_annotations(cfg: Config, split: str, files: DatasetFiles, dataset: ConfigDict, kind: Any) -> dict | None:
     """The content of an annotation file in COCO's format, looked through; None for another format."""
-    if not files.ann_file.endswith('.json'):
-        return None
-    coco = read_json(files.ann_file)
     instances = 'CocoDataset' in [base.__name__ for base in getattr(kind, '__mro__', ())] and \
         'Panoptic' not in files.kind
+    if not files.ann_file or not (instances or files.ann_file.endswith('.json')):
+        return None
+    coco = read_json(files.ann_file)
     if instances:
         check_structure(files.ann_file, coco)
     elif not (isinstance(coco, dict) and {'images', 'categories'} <= coco.keys()):
@@ -247,6 +254,17 @@ def _refuse_folders(files: DatasetFiles, first: Labels, labels: Labels) -> None:
              if (names := [name for name in here.order if name not in there.order])]
     raise UserError(f'{files.key}: classes are numbered by the names of folders, which differ: {"; ".join(lists)}: '
                     'rename them, or make the missing ones, empty where there is no image')
+
+
+def _compare_images(found: list[DatasetFiles]) -> None:
+    """Warns where images to validate or test with are among those to train with: they tell nothing of others."""
+    trained = set().union(*(files.images for files in found if files.key.startswith('train')))
+    for files in found:
+        common = files.images & trained if not files.key.startswith('train') else ()
+        if common:
+            Console(stderr=True).print(
+                f'warning: {files.key}: {len(common)} of {len(files.images)} images or folders are trained with as '
+                f'well, first {min(common)}: metrics on them tell nothing of other images', soft_wrap=True)
 
 
 def _compare_labels(labels: dict[str, Labels]) -> None:

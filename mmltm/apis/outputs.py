@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import dump, load
 from torch import Tensor
 
+from mmltm.engine.whole_files import check_writable
 from mmltm.errors import UserError
 
 # Per scope: the metric that dumps predictions, and the hook that draws them.
@@ -25,6 +26,7 @@ def set_out(cfg: Config, path: str) -> None:
     stem, suffix = osp.splitext(path)
     if suffix not in ('.pkl', '.pickle', '.json'):
         raise UserError(f'--out {path} must end in .json or .pkl')
+    check_writable('the folder of --out,', osp.dirname(path) or '.', 'choose another one')
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     coco_metrics = [metric for metric in metrics if str(metric.type).endswith('CocoMetric')]
     for i, metric in enumerate(coco_metrics):
@@ -71,6 +73,8 @@ def set_show(cfg: Config, show: bool, show_dir: str | None, wait_time: float) ->
     hook = cfg.default_hooks.visualization
     options = dict(show=show, wait_time=wait_time)
     folder = osp.abspath(osp.expanduser(show_dir)) if show_dir else None
+    if folder:
+        check_writable('--show-dir', folder, 'choose another one')
     if hook.type in _HOOKS.values():
         if cfg.default_scope == 'mmdet':
             options['pred_score_thr'] = hook.get('score_thr', 0.3)

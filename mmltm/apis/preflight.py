@@ -30,6 +30,7 @@ def check_config(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
     """
     check_ratio(cfg)
     if 'train' in splits:
+        check_loop(cfg)
         check_amp(cfg)
     check_checkpoint_files(cfg)
     return check_datasets(cfg, splits)
@@ -50,6 +51,14 @@ def check_ratio(cfg: Config) -> None:
         for value in ratio if isinstance(ratio, (list, tuple)) else [ratio]:
             if value is not None and not (isinstance(value, (int, float)) and 0 < value <= 1):
                 raise UserError(f'model.backbone.{key} is {value!r}, expected a number in (0, 1]')
+
+
+def check_loop(cfg: Config) -> None:
+    """Checks the numbers of the training's loop, which some would divide by after the first epoch."""
+    for key, least in (('max_epochs', 1), ('max_iters', 1), ('val_begin', 0), ('val_interval', 1)):
+        value = (cfg.get('train_cfg') or {}).get(key)
+        if value is not None and not (type(value) is int and value >= least):
+            raise UserError(f'train_cfg.{key} is {value!r}, expected a whole number of at least {least}')
 
 
 def check_amp(cfg: Config) -> None:

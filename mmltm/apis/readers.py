@@ -5,7 +5,7 @@ Both read at many places (datasets, metrics, other people's subclasses of them),
 
 from pathlib import Path
 
-from mmltm.apis.coco_repair import complete, renumber
+from mmltm.apis.coco_repair import complete, fresh_ids
 
 
 def mend_readers(scope: str) -> None:
@@ -30,14 +30,16 @@ def class_folders(folder: str) -> list[str]:
 
 def _completing(create_index):
     def create(self) -> None:
+        self.dataset.setdefault('info', {})  # without which some versions read no results
         annotations = self.dataset.get('annotations', [])
         for annotation in annotations:
             if 'bbox' in annotation or 'segmentation' in annotation:  # neither captions nor panoptic segments
                 complete(annotation)
         # pycocotools marks what is unmatched by 0, so an object of that id would never be found.
-        zero = {i for i, annotation in enumerate(annotations) if annotation.get('id') == 0}
-        if zero:
-            renumber(annotations, zero)
+        ids = fresh_ids(annotations)
+        for annotation in annotations:
+            if annotation.get('id') == 0:
+                annotation['id'] = next(ids)
         create_index(self)
 
     create.mended = True  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """Building mmengine's Runner, with errors in one line, and with data parallelism on CPUs."""
 
 import logging
-import os
-from tempfile import TemporaryFile
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -14,9 +14,9 @@ from mmengine.runner import Runner
 from torch import distributed
 
 from mmltm.apis.readers import mend_readers
-from mmltm.engine.whole_files import newest_whole_checkpoint
-from mmltm.errors import UserError
-from mmltm.models.builder import build_error
+from mmltm.engine.whole_files import check_writable, newest_whole_checkpoint
+from mmltm.errors import UserError, summary
+from mmltm.models.builder import build_error, cause
 
 
 def prepare_work_dir(cfg: Config) -> None:
@@ -25,13 +25,7 @@ def prepare_work_dir(cfg: Config) -> None:
     Raises:
         UserError: All checkpoints are damaged, or nothing can be written.
     """
-    try:
-        os.makedirs(cfg.work_dir, exist_ok=True)
-        with TemporaryFile(dir=cfg.work_dir) as file:
-            file.write(b'0' * 4096)
-    except OSError as error:
-        raise UserError(f'cannot write to work dir {cfg.work_dir}: {error.strerror}; choose another one by '
-                        '--work-dir') from error
+    check_writable('work dir', cfg.work_dir, 'choose another one by --work-dir')
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from, damaged = newest_whole_checkpoint(cfg.work_dir)
         if damaged:
@@ -60,6 +54,11 @@ def build_runner(cfg: Config) -> Runner:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except Exception as error:  # of whatever kind a constructor raises
         raise build_error('model', cfg, error) from error
+    for name, what in (('build_optim_wrapper', 'optimizer'), ('build_param_scheduler', 'schedules')):
+        if hasattr(runner, name):  # called as training begins
+            setattr(runner, name, _told(getattr(runner, name), f'build the {what} from {cfg.filename}'))
+    for name, what in (('resume', 'resume from'), ('load_checkpoint', 'load')):
+        setattr(runner, name, _told(getattr(runner, name), f'{what} {cfg.load_from}'))
     starts = sorted(set(all_gather_object(str(cfg.load_from)))) if cfg.get('resume') else []
     if len(starts) > 1:
         raise UserError(f'the processes would resume from different checkpoints ({", ".join(starts)}): work dir '
@@ -67,9 +66,32 @@ def build_runner(cfg: Config) -> Runner:
     return runner
 
 
+def _told(function: Callable, what: str) -> Callable:
+    """The function, whose errors are said in one line."""
+    def call(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # of whatever kind a constructor or a file leads to
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f'cannot {what}: {summary(cause(error))}') from error
+    return call
+
+
 def build_loop(runner: Runner, mode: str) -> None:
-    """Builds datasets, evaluators and loop of a mode ('train', 'val' or 'test') before mmengine does."""
+    """Builds datasets, evaluators and loop of a mode ('train', 'val' or 'test') before mmengine does.
+
+    Raises:
+        UserError: They cannot be built, or there is not one batch.
+    """
     try:
-        getattr(runner, f'{mode}_loop')
+        loop = getattr(runner, f'{mode}_loop')
     except Exception as error:
+        if 'need at least one array to concatenate' in str(error):  # so mmengine says that there is nothing
+            raise UserError(f'{mode}_dataloader: no image is left in a data set; what it leaves out is said by its '
+                            'filter_cfg, metainfo.classes and indices') from error
         raise build_error(f'datasets or loop for {mode}', runner.cfg, error) from error
+    loader: Any = getattr(loop, 'dataloader', None)
+    if loader is not None and not len(loader):
+        raise UserError(f'{mode}_dataloader gives no batch: {len(loader.dataset)} images do not fill one of '
+                        f'{loader.batch_size}, and drop_last leaves out the rest')

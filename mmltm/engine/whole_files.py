@@ -5,6 +5,7 @@ import os.path as osp
 import re
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -38,6 +39,16 @@ class WholeFileBackend(LocalBackend):
 
 
 register_backend('local', WholeFileBackend, force=True, prefixes='')
+
+
+def check_writable(what: str, folder: str, remedy: str) -> None:
+    """Makes a folder where there is none; a UserError if nothing can be written to it."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b'0' * 4096)
+    except OSError as error:
+        raise UserError(f'cannot write to {what} {folder}: {error.strerror}; {remedy}') from error
 
 
 def is_whole(path: str) -> bool:

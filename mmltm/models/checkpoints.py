@@ -35,7 +35,9 @@ def check_file(what: str, path: str) -> None:
     if is_zoo(path):
         return
     if not osp.isfile(osp.expanduser(path)):
-        raise UserError(f'{what} {path} does not exist')
+        raise UserError(f'{what} {path} ' + (
+            'is a folder: if it is DeepSpeed\'s, the zero_to_fp32.py in it makes weights to start from'
+            if osp.isdir(osp.expanduser(path)) else 'does not exist'))
     load_from_local(path, mmap=True)
 
 
@@ -123,9 +125,15 @@ def read_checkpoint(path: str) -> dict:
 
 def dataset_meta(checkpoint: dict) -> dict:
     """What a checkpoint says of the data it was trained on, such as ``classes``; empty if nothing."""
-    meta = checkpoint.get('meta')
-    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    return {str(key).lower(): value for key, value in meta.items()} if isinstance(meta, dict) else {}
+    meta: Any = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    found = meta.get('dataset_meta')
+    found = found if isinstance(found, dict) else {'classes': meta.get('CLASSES')}  # as mmdet 2 has it
+    found = {str(key).lower(): value for key, value in found.items()}
+    names = found.get('classes')
+    if not (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
+        found.pop('classes', None)
+    return found
 
 
 def state_dict(checkpoint: dict, prefix: str = '') -> dict[str, torch.Tensor]:
@@ -150,6 +158,7 @@ def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.
     with token merging off the shelf, whose masks are unlearnt then.
     """
     difference = compare(model, state_dict(checkpoint))
+    _check_numbers(model, path, difference)
     merging, found = difference.part(merging=True), masks_among(difference.filled)
     if masks_may_miss and merging.missing and not (found and masks_among(merging.missing)):
         difference = difference._replace(missing=difference.part(merging=False).missing)
@@ -159,6 +168,15 @@ def check_tested(model: nn.Module, path: str, checkpoint: dict, logger: logging.
         raise UserError(f'checkpoint {path} is of another model than the config: {difference}')
     if difference.unexpected:
         logger.warning(f'Checkpoint {path} has more than the model needs: {difference}')
+
+
+def _check_numbers(module: nn.Module, path: str, difference: Difference) -> None:
+    """A UserError if weights that have been loaded from ``path`` are no numbers, as of a training that has diverged."""
+    filled = set(difference.filled)
+    broken = [name for name, weight in module.named_parameters() if name in filled and weight.isnan().any()]
+    if broken:
+        raise UserError(f'checkpoint {path} has NaN in {len(broken)} of {len(difference.own)} weights, '
+                        f'first {broken[0]}: that training has diverged; take an earlier checkpoint')
 
 
 def masks_among(keys: Iterable[str]) -> list[str]:
@@ -173,6 +191,7 @@ def load_start(name: str, module: nn.Module, path: str, state: dict[str, torch.T
     It must fill ``min_share`` of the weights, masks apart. A part of a model must fit in shape, too.
     """
     difference = compare(module, state)
+    _check_numbers(module, path, difference)
     weights, merging = difference.part(merging=False), difference.part(merging=True)
     if len(weights.filled) < min_share * len(weights.own) or (
             min_share == MIN_SHARE_OF_MODULE and weights.mismatched):

@@ -127,7 +127,7 @@ def test_checkpoint_without_a_dict(save):
 
 def test_resuming(save):
     model = Model()
-    path = save(dict(state_dict=model.state_dict(), message_hub=dict()))
+    path = save(dict(state_dict=model.state_dict(), message_hub={}, optimizer={}, meta={}))
     check_trained(runner(model), config(resume=True, load_from=path))
     with refused('of another model'):
         check_trained(runner(Model(classes=5)), config(resume=True, load_from=path))

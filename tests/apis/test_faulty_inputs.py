@@ -1,6 +1,7 @@
-"""What each of many faulty inputs gets, a row each; docs/faulty_inputs.md is this table.
+"""What each of many faulty data sets and options gets, a row each.
 
-``python -m tests.apis.test_faulty_inputs`` writes the page.
+``python -m tests.apis.test_faulty_inputs`` writes docs/faulty_inputs.md: these rows, those of test_hostile_inputs.py,
+and what tests elsewhere do to runs (:data:`RUNS`).
 """
 
 import json
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 from mmengine.config import Config
+from mmengine.model import BaseModule
+from mmengine.runner import Runner
 from PIL import Image
 
 from mmltm.apis.checkpoint_checks import check_classes
@@ -19,13 +22,20 @@ from mmltm.apis.coco_files import audit_files
 from mmltm.apis.coco_repair import repair, sort_categories
 from mmltm.apis.config import load_config
 from mmltm.apis.dataset_checks import check_datasets
+from mmltm.apis.preflight import check_loop
+from mmltm.apis.runner import build_loop
 from mmltm.apis.tta import set_tta
 from mmltm.errors import UserError
 from tests.conftest import ROOT
 
 PAGE = ROOT / 'docs' / 'faulty_inputs.md'
 WIDTH, HEIGHT = 30, 20
-LARGE = '''python - <<'END'
+AUDIT = '''`tools/dataset_converters/check_coco.py` says what is wrong with an annotation file, and `--fix` repairs it;
+training and testing look through theirs alike before they start. A file of the size of COCO's, made from a small one,
+and the time that it takes:
+
+```bash
+python - <<'END'
 import json
 from itertools import cycle, islice
 small = json.load(open('small.json'))
@@ -35,7 +45,9 @@ images = [dict(image, id=number) for number, image in enumerate(pairs, 1)]
 objects = [dict(a, image_id=number) for number, image in enumerate(pairs, 1) for a in of[image['id']]][:900_000]
 objects = [dict(a, id=number) for number, a in enumerate(objects, 1)]
 json.dump(dict(small, images=images, annotations=objects), open('large.json', 'w'))
-END'''
+END
+time python tools/dataset_converters/check_coco.py large.json
+```'''
 
 
 class Row(NamedTuple):
@@ -192,11 +204,47 @@ def option(key, value=1, tta=None):
         path = world['folder'] / 'config.py'
         path.write_text(
             "default_scope = 'mmdet'\npipeline = [dict(type='LoadImageFromFile')]\nepochs = 3\ndata_root = 'data'\n"
-            'model = dict(type="RetinaNet", bbox_head=dict(num_classes=2))\ntrain_cfg = dict(max_epochs=epochs)\n'
+            'model = dict(type="RetinaNet", backbone=dict(type="mmltm.LTMSwin", merger=dict(type="LTM", ratio=0.7)), '
+            'bbox_head=dict(num_classes=2))\ntrain_cfg = dict(max_epochs=epochs)\n'
             "test_dataloader = dict(dataset=dict(type='CocoDataset', data_root=data_root, pipeline=pipeline))\n")
         cfg = load_config(str(path), {key: value} if key else {})
+        check_loop(cfg)
         if tta:
             set_tta(cfg, tta)
+    return act
+
+
+def written(path, content):
+    path.write_text(content)
+    return str(path)
+
+
+def built(drop_last=False, **dataset):
+    """A training set of a detector, built, in batches of eight."""
+    def act(world):
+        path = written(world['folder'] / 'train.json', json.dumps(coco()))
+        runner = Runner(
+            BaseModule(), world['folder'], default_scope='mmdet', experiment_name=str(world['folder']),
+            train_cfg=dict(by_epoch=True, max_epochs=1), optim_wrapper=dict(optimizer=dict(type='SGD', lr=1)),
+            train_dataloader=dict(
+                batch_size=8, num_workers=0, drop_last=drop_last, sampler=dict(type='DefaultSampler'), dataset=dict(
+                    type='CocoDataset', ann_file=path, data_prefix=dict(img=world['images']), pipeline=[],
+                    metainfo=dict(classes=('cat', 'dog')), **dataset)))
+        build_loop(runner, 'train')
+    return act
+
+
+def listing(line):
+    """A classifier's list of two images, the second line of which is given."""
+    def act(world):
+        image = world['folder'] / 'images' / 'cat' / 'a.jpg'
+        image.parent.mkdir(parents=True)
+        image.touch()
+        written(world['folder'] / 'list.txt', f'cat/a.jpg 0\n{line}\n')
+        check_datasets(Config(dict(
+            default_scope='mmpretrain', model=dict(head=dict(num_classes=3)), train_dataloader=dict(dataset=dict(
+                type='CustomDataset', data_root=str(world['folder']), data_prefix='images', ann_file='list.txt')))),
+            ('train', ))
     return act
 
 
@@ -241,6 +289,8 @@ NAN = float('nan')
 ROWS = [
     refused('no-json', 'an annotation file that is cut off', text(b'{"images": ['), 'cannot read annotation file'),
     refused('bytes', 'an annotation file of other bytes', text(b'\xff\xd8\xff'), 'cannot read annotation file'),
+    refused('bom', 'an annotation file with a byte order mark', text(b'\xef\xbb\xbf{}'), 'Unexpected UTF-8 BOM'),
+    refused('utf-16', 'an annotation file in UTF-16', text('{}'.encode('utf-16')), 'cannot read annotation file'),
     refused('deep', 'brackets nested 100,000 deep', text(b'[' * 100_000), 'cannot read annotation file'),
     refused('a-list', 'a file that is a list, as of results', text(b'[]'), 'file.json holds a list, no object'),
     refused('no-categories', 'no `categories`', text(b'{"images": []}'), 'categories is missing or no list of objects'),
@@ -325,7 +375,28 @@ ROWS = [
         'RLE is of another size than the image'),
     in_file('rle-sum', 'RLE that ends early', of('annotations', 0, segmentation=dict(
         size=[HEIGHT, WIDTH], counts=[0, 10])), 'RLE is of another size than the image'),
+    in_file('rle-text', 'compressed RLE that ends early, where pycocotools takes pixels from anywhere', of(
+        'annotations', 0, segmentation=dict(size=[HEIGHT, WIDTH], counts='04')),
+        'RLE is of another size than the image'),
+    in_file('rle-garbage', 'compressed RLE of other letters', of('annotations', 0, segmentation=dict(
+        size=[HEIGHT, WIDTH], counts='zzzz')), MASK),
     in_file('rle-counts', 'RLE without `counts`', of('annotations', 0, segmentation=dict(size=[HEIGHT, WIDTH])), MASK),
+    in_file('file-twice', 'an image listed under two ids', lambda content: (
+        content['images'].append(dict(content['images'][0], id=9)), of('annotations', 0, image_id=9)(content)),
+        'file_name occurs before'),
+    in_file('object-twice', 'an object annotated twice', lambda content: content['annotations'].append(
+        dict(content['annotations'][0], id=99)), 'annotation repeats another'),
+    in_file('ids-float', 'ids as 1.0', of('images', 0, id=1.), 'image id is no whole number'),
+    in_file('id-list', 'an id that is a list', of('annotations', 0, image_id=[1]), 'image_id is of no image'),
+    in_file('windows-path', 'a file name with backslashes', of('images', 0, file_name='sub\\1.jpg'),
+            'file does not exist'),
+    in_file('letter-case', 'a file name in other letter case', of('images', 0, file_name='1.JPG'),
+            'file does not exist'),
+    in_file('folder-name', 'a folder as image', of('images', 0, file_name='.'), 'file does not exist'),
+    in_file('size-nan', '`width` of NaN', of('images', 0, width=NAN), SIZE),
+    in_file('bbox-dict', '`bbox` as an object', of('annotations', 0, bbox=dict(x=1, y=2, w=3, h=4)), BOX),
+    in_file('normalised', 'boxes from 0 to 1', every('annotations', bbox=[0.1, 0.1, 0.5, 0.5]),
+            'no annotation can be used', 8, left=True),
     in_file('one-percent', 'more than 1% of the objects of no use', of('annotations', 0, area=-1),
             'more than 1% of the annotations cannot be used'),
     in_file('all-crowd', 'nothing but crowds', every('annotations', iscrowd=1), 'no annotation can be used', 8,
@@ -353,6 +424,21 @@ ROWS = [
             'lacks 1 of 4 images of'),
     warned('small-faults', 'faults that are no reason to stop', detector(train=every('annotations', iscrowd=None)),
            'iscrowd is missing'),
+    refused('json-suffix', 'a fault in an annotation file without `.json`', detector(
+        lambda cfg, folder: (folder / 'val.json').rename(folder / 'val') and
+        cfg.val_dataloader.dataset.update(ann_file='val'), val=again('images', 0)), 'image id occurs before'),
+    warned('overlap', 'images that are trained with and validated with', detector(), '4 of 4 images or folders are'),
+    refused('all-filtered', 'boxes all smaller than `filter_cfg.min_size`', built(
+        filter_cfg=dict(min_size=32)), 'train_dataloader: no image is left in a data set'),
+    refused('no-batch', 'fewer images than a batch, with `drop_last`', built(drop_last=True),
+            'train_dataloader gives no batch: 4 images do not fill one of 8'),
+    *(refused(id, broken, listing(line), says) for id, broken, line, says in (
+        ('label-range', 'a label above the number of classes in a list of images', 'cat/a.jpg 3',
+         '1 of 2 lines have a label that is not from 0 to 2, first line 2'),
+        ('label-missing', 'a line without label', 'cat/a.jpg', 'no whole number behind a name, which is the label'),
+        ('label-name', "a class's name as label", 'cat/a.jpg cat', 'no whole number behind a name'),
+        ('line-blank', 'a blank line in a list of images', '', 'no whole number behind a name'),
+        ('listed-gone', 'a list of images that names none', 'cat/b.jpg 0', '1 of 2 lines have a name of no file in'))),
     refused('checkpoint-order', 'a checkpoint of classes in another order', trained_on('dog', 'cat'),
             '2 of 2 classes have another label than in checkpoint last.pth, first cat (0, there 1)'),
     refused('checkpoint-shifted', 'a checkpoint of one class more in front', trained_on('background', 'cat', 'dog'),
@@ -375,12 +461,19 @@ ROWS = [
     refused('key-leaf', '`train_cfg.max_epoch=1`', option('train_cfg.max_epoch'), 'did you mean train_cfg.max_epochs?'),
     refused('key-argument', '`model.bbox_head.num_class=1`', option('model.bbox_head.num_class'),
             'did you mean model.bbox_head.num_classes?'),
+    refused('key-merger', '`model.backbone.merger.raito=0.5`', option('model.backbone.merger.raito'),
+            'did you mean model.backbone.merger.ratio?'),
     refused('key-entry', '`test_dataloader.dataset.pipeline.3.type=X`, of one entry', option(
         'test_dataloader.dataset.pipeline.3.type'), 'is a list of 1 entries'),
     refused('key-below', 'a key below a number', option('train_cfg.max_epochs.x'), 'is 3, which has nothing below'),
     refused('key-variable', "a number's name within the config file", option('epochs'),
             'set what is made of it, one of train_cfg.max_epochs'),
     refused('key-root', '`data_root=DIR` as an option of the config', option('data_root'), 'use --data-root DIR'),
+    *(refused(id, broken, option(f'train_cfg.{key}', value), says) for id, broken, key, value, says in (
+        ('never-validated', '`train_cfg.val_interval=0`, divided by after an epoch', 'val_interval', 0,
+         'train_cfg.val_interval is 0, expected a whole number of at least 1'),
+        ('no-epoch', '`train_cfg.max_epochs=0`', 'max_epochs', 0, 'train_cfg.max_epochs is 0'),
+        ('half-epoch', '`train_cfg.max_epochs=1.5`', 'max_epochs', 1.5, 'train_cfg.max_epochs is 1.5'))),
     refused('tta-no-resize', '`--tta 0.5 1` for a pipeline that resizes nothing', option('', tta=[0.5, 1]),
             'has none of Resize'),
 ]
@@ -408,14 +501,49 @@ def test_turned_image_passes_as_it_is_loaded(world):
     assert audit_files(turned, world['images'], upright=False)
 
 
+# What happens to a run, what it gets, and the test.
+RUNS = (
+    ('`kill -9` at ten random moments: a step, validation, writing a checkpoint, first statistics',
+     'weights, masks, statistics, metrics and log are those of an uninterrupted run, bit for bit',
+     'engine/test_sigkill.py', 'killed_and_resumed_equals_uninterrupted'),
+    ('a checkpoint that was cut, changed or emptied after it was written',
+     'it is named; training goes on from the newest whole one', 'engine/test_whole_files.py',
+     'resumes_from_the_newest_whole_checkpoint'),
+    ('a disk that fills while a checkpoint is written', 'refused: ... cannot write ... No space left on device ...; '
+     'what was written before is whole, and resumes', 'engine/test_whole_files.py', 'training_on_a_full_disk'),
+    ('a disk that fills while `--out` is written', 'the same', 'tools/test_test_cli.py',
+     'full_disk_leaves_earlier_results'),
+    ('`--out`, `--show-dir` or `--work-dir` that cannot be written to', 'refused before anything is computed',
+     'tools/test_test_cli.py', 'unwritable_out_is_refused_before_the_test'),
+    ('a data loader worker killed by the system', 'refused: ... data loader worker 7 was killed (signal: Killed) ...',
+     'test_errors.py', 'known_errors_are_one_line'),
+    ('Ctrl-C', 'one line, status 130', 'test_errors.py', 'ctrl_c_is_one_line'),
+    ('a rank killed in the middle of an epoch', 'it is named; with `MAX_RESTARTS` the job starts again, and comes to '
+     'the same weights', 'engine/test_torchrun.py', 'a_killed_rank_is_named_and_the_job_starts_again'),
+    ('FSDP or DeepSpeed with what they cannot do, or without DeepSpeed', 'refused before training',
+     'engine/test_sharded.py', 'refused_before_training'),
+)
+
+
 def page():
+    from tests.apis import test_hostile_inputs
+    hostile = test_hostile_inputs.ROWS
+    count = len(ROWS) + len(hostile) + len(RUNS)
     lines = ['# Faulty inputs, and what each gets', '',
-             'Written by `python -m tests.apis.test_faulty_inputs`; every row is a test. "refused" ends in one line, '
-             'before a model is built; a "warning" goes on. `--fix` is of `tools/dataset_converters/check_coco.py`.',
-             '', 'A file of the size of COCO (120,000 images, 900,000 annotations) takes under 30 s on one core. '
-             'One of that size, from a small one:', '',
-             '```bash', LARGE, '```', '', '| input | gets | `--fix` |', '| --- | --- | --- |']
-    return '\n'.join([*lines, *(f'| {row.broken} | {row.gets} | {row.fix} |' for row in ROWS), ''])
+             f'{count} kinds, each a test; `python -m tests.apis.test_faulty_inputs` writes this page. "refused" ends '
+             'in one line, before a model is built; a "warning" goes on.', '', AUDIT, '',
+             '## Data sets, annotations, options', '', '| input | gets | `--fix` |', '| --- | --- | --- |',
+             *(f'| {row.broken} | {row.gets} | {row.fix} |' for row in ROWS), '',
+             '## Checkpoints, pickles, images, outputs', '', '| input | gets |', '| --- | --- |',
+             *(f'| {row.broken} | {row.gets} |' for row in hostile), '',
+             '## Runs', '', '| what happens | what follows | test |', '| --- | --- | --- |',
+             *(f'| {what} | {gets} | `tests/{file}` |' for what, gets, file, _ in RUNS), '']
+    return '\n'.join(lines)
+
+
+@pytest.mark.parametrize('file, name', [run[2:] for run in RUNS])
+def test_runs_have_their_tests(file, name):
+    assert f'\ndef test_{name}(' in (ROOT / 'tests' / file).read_text()
 
 
 def test_page_is_up_to_date():

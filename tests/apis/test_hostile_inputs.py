@@ -6,6 +6,7 @@ Every row of :data:`ROWS` is a test; ``broken`` and ``gets`` are what a table of
 import functools
 import http.server
 import json
+import logging
 import os
 import pickle
 import re
@@ -32,7 +33,7 @@ from mmltm.apis.config import load_config
 from mmltm.apis.outputs import set_out
 from mmltm.datasets import LoadImage, LoadImageOrSkip, Resizing
 from mmltm.datasets.loading import _named
-from mmltm.models.checkpoints import check_file, compare, dataset_meta, read_checkpoint, state_dict
+from mmltm.models.checkpoints import check_file, check_tested, compare, dataset_meta, read_checkpoint, state_dict
 from mmltm.models.convert import read_weights
 from mmltm.models.pretrained import statistics_classes
 from mmltm.visualization.picture_paths import PicturePaths
@@ -268,6 +269,12 @@ ROWS = (
         checkpoint(lambda: saved({0: torch.zeros(1)}), read_checkpoint), 'state_dict is no dict of names'),
     Row('ckpt-meta', 'one whose dataset_meta is a text', "classes are taken from the config's test set",
         lambda folder: dataset_meta(read_checkpoint(saved(dict(meta=dict(dataset_meta='cat'))))), r'^\{\}$'),
+    Row('ckpt-classes', 'one whose classes are a number', 'they are passed over', lambda folder: dataset_meta(
+        read_checkpoint(saved(dict(meta=dict(dataset_meta=dict(CLASSES=5)))))), r'^\{\}$'),
+    Row('ckpt-nan', 'one of a training that has diverged', 'one line', lambda folder: check_tested(
+        torch.nn.Linear(2, 2), 'x.pth', read_checkpoint(saved(dict(
+            weight=torch.full((2, 2), np.nan), bias=torch.ones(2)))), logging.getLogger()),
+        'checkpoint x.pth has NaN in 1 of 2 weights, first weight'),
     Row('ckpt-no-data', 'weights without data, sparse, quantised or complex ones', 'they count as missing',
         weights(weight=torch.zeros(2, 2, device='meta'), bias=torch.zeros(2, dtype=torch.complex64)),
         r'of 2 keys 2 missing in the checkpoint \(bias, weight\)'),

@@ -1,5 +1,6 @@
 """Files are written whole or not at all; a damaged checkpoint costs no more than its own steps."""
 
+import re
 import resource
 from contextlib import ExitStack, contextmanager
 
@@ -10,9 +11,10 @@ from mmengine.fileio import dump
 from mmengine.runner import save_checkpoint
 
 from mmltm.apis.runner import prepare_work_dir
-from mmltm.engine.whole_files import newest_whole_checkpoint
+from mmltm.engine.whole_files import is_whole, newest_whole_checkpoint
 from mmltm.errors import UserError
-from tests.engine.small_runs import Accuracy, assert_same, final_state, runner
+from tests.engine.faults import status, train
+from tests.engine.small_runs import Accuracy, assert_same, final_state, runner, write_config
 
 
 @contextmanager
@@ -124,3 +126,21 @@ def test_validates_first_what_was_saved_before_its_validation(tmp_path, whole, e
     runner(tmp_path, resume=True, **LOOP).train()
     assert names(tmp_path) == names(whole)
     assert_same(final_state(tmp_path, 'epoch_3.pth'), final_state(whole, 'epoch_3.pth'))
+
+
+def test_training_on_a_full_disk(tmp_path, root, disk):
+    """Room for the checkpoints of two of three epochs; with more, what comes out is what would have come out."""
+    folder, resize = disk
+    write_config(tmp_path / 'config.py')
+    assert status(train(root, tmp_path / 'config.py', tmp_path / 'whole')) == 0
+    size = (tmp_path / 'whole' / 'epoch_1.pth').stat().st_size
+    assert resize(5 * size // 2)
+    assert status(train(root, tmp_path / 'config.py', folder / 'run')) == 1
+    output = (folder / 'run' / 'output').read_text()
+    assert re.match(r'error: cannot write .*/epoch_\d.pth \([\d.]+ MB\): No space left on device; what was written '
+                    'before is whole: ', output.splitlines()[-1]) and 'Traceback' not in output
+    left = list(map(str, (folder / 'run').glob('*epoch*')))
+    assert len(left) > 1 and all(map(is_whole, left))
+    assert resize(9 * size)
+    assert status(train(root, tmp_path / 'config.py', folder / 'run')) == 0
+    assert_same(final_state(folder / 'run', 'epoch_3.pth'), final_state(tmp_path / 'whole', 'epoch_3.pth'))

@@ -1,11 +1,13 @@
 #!/usr/bin/env python
 """Feeds mutated files to what reads them: images, checkpoints, annotations and configs. Nightly, not in CI.
 
+    pip install -e '.[fuzz]'
+    python tests/fuzz/fuzz.py all                 # 25,000 inputs of each kind
     python tests/fuzz/fuzz.py images --inputs 40000 --out findings
 
-Bytes are mutated by atheris (pip install atheris), structures by hypothesis. Allowed: a result, or a UserError of one
-line. Anything else is a finding: other errors, more than 20 seconds, more than 1 GB. Each is printed once, its input is
-saved in --out, and makes the status 1.
+Bytes are mutated by atheris, structures by hypothesis. Allowed: a result, or a UserError of one line. Anything else is
+a finding: other errors, more than 20 seconds, more than 1 GB. Each is printed once, its input is saved in --out, and
+makes the status 1.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,12 +45,18 @@ from mmltm.errors import UserError
 SECONDS, MEGABYTES = 20, 1024
 
 
+def _bytes(content):
+    return content if isinstance(content, bytes) else json.dumps(content).encode()
+
+
 class Watch:
     """Runs one input after the other and notes what must not happen."""
 
     def __init__(self, inputs, out):
         self.inputs, self.out, self.count, self.passed, self.found = inputs, out, 0, 0, {}
         self.start = time.time()
+        out.mkdir(parents=True, exist_ok=True)
+        self._running = out / 'running.input'
         signal.signal(signal.SIGALRM, self._late)
 
     @staticmethod
@@ -57,6 +66,7 @@ class Watch:
     def run(self, work, content):
         """Calls ``work`` on ``content``, bytes or what JSON can hold."""
         self.count += 1
+        self._running.write_bytes(_bytes(content))  # stays if the process is ended
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         faulthandler.dump_traceback_later(3 * SECONDS, exit=True)  # if it hangs outside of Python
         signal.alarm(SECONDS)
@@ -81,14 +91,14 @@ class Watch:
 
     def _note(self, kind, error, content):
         if kind not in self.found:
-            self.out.mkdir(parents=True, exist_ok=True)
             file = self.out / f'{len(self.found)}.input'
-            file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+            file.write_bytes(_bytes(content))
             print(f'{kind}: {" ".join(str(error).split())[:300]} ({file})', flush=True)
         self.found[kind] = self.found.get(kind, 0) + 1
 
     def end(self):
         """Says what has been found and ends the process."""
+        self._running.unlink()
         print(f'{self.count} inputs in {time.time() - self.start:.0f} s, {self.passed} read, '
               f'{self.count - self.passed - sum(self.found.values())} refused, findings: {self.found or "none"}',
               flush=True)
@@ -254,7 +264,7 @@ def annotations(watch, number):
         str(findings), [str(finding) for finding in findings]
         if not fatal:  # then others can read it
             with contextlib.redirect_stdout(io.StringIO()):
-                dataset = CocoDataset(ann_file='x.json', metainfo=dict(classes=tuple(
+                dataset = CocoDataset(ann_file='x.json', data_prefix=dict(img=''), metainfo=dict(classes=tuple(
                     category['name'] for category in loaded['categories'])), pipeline=[])
                 for index in range(len(dataset)):
                     dataset.get_data_info(index)
@@ -285,7 +295,7 @@ def configs(watch, number):
                 dict(type='Resize', scale=[64, 64], keep_ratio=True), dict(type='PackDetInputs')]
 
     def config(scope, model, **dataset):
-        def loader(split, **place):
+        def loader(split, /, **place):
             return dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=split == 'train'),
                         dataset=dict(dataset, pipeline=pipeline, metainfo=dict(classes=['a', 'b']), **place))
 
@@ -339,11 +349,16 @@ KINDS = dict(images=images, checkpoints=checkpoints, annotations=annotations, co
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('kind', choices=KINDS)
-    parser.add_argument('--inputs', type=int, default=25_000, metavar='N', help='default: %(default)s')
+    parser.add_argument('kind', choices=[*KINDS, 'all'])
+    parser.add_argument('--inputs', type=int, default=25_000, metavar='N',
+                        help='of each kind; default: %(default)s')
     parser.add_argument('--seed', type=int, default=1, metavar='N', help='default: %(default)s')
     parser.add_argument('--out', type=Path, default=Path('findings'), metavar='DIR', help='default: %(default)s')
     args = parser.parse_args()
+    if args.kind == 'all':  # each in a process of its own, which libFuzzer ends
+        options = ['--inputs', args.inputs, '--seed', args.seed, '--out', args.out]
+        sys.exit(max(subprocess.run(list(map(str, [sys.executable, __file__, kind, *options]))).returncode != 0
+                     for kind in KINDS))
     print(f'mmltm of {Path(mmltm.__file__).parent}', flush=True)
     watch = Watch(args.inputs, args.out.resolve() / args.kind)
     torch.set_num_threads(1)

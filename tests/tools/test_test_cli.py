@@ -81,3 +81,19 @@ def test_corrupt_image_is_named(tiny_coco, tiny_config, checkpoint, call):
 
 def test_out_must_be_json_or_a_pickle(tiny_config, checkpoint, call):
     assert call(tiny_config, checkpoint, '--out', 'foo.txt') == 'error: --out foo.txt must end in .json or .pkl'
+
+
+def test_full_disk_leaves_earlier_results(tiny_coco, tiny_config, checkpoint, call, disk):
+    folder, resize = disk
+    assert resize(3 * 4096)
+    (folder / 'foo.json').write_text('earlier')
+    line = call(tiny_config, checkpoint, '--data-root', tiny_coco, '--out', folder / 'foo.json')
+    assert line.startswith(f'error: cannot write {folder}/foo') and ': No space left on device; ' in line
+    assert (folder / 'foo.json').read_text() == 'earlier'
+
+
+def test_unwritable_out_is_refused_before_the_test(tiny_config, checkpoint, call, tmp_path):
+    (tmp_path / 'file').touch()
+    assert call(tiny_config, checkpoint, '--out', 'file/foo.json').startswith(
+        'error: cannot write to the folder of --out, file: ')
+    assert call(tiny_config, checkpoint, '--show-dir', 'file').startswith('error: cannot write to --show-dir /')
