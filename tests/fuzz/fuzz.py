@@ -161,7 +161,7 @@ def mutated(draw, base):
                 continue
             action = draw(st.sampled_from(['replace', 'replace', 'delete', 'copy']))
             if action == 'replace':
-                node[key] = draw(VALUES)
+                node[key] = copy.deepcopy(draw(VALUES))  # may be changed further
             elif action == 'delete':
                 del node[key]
             elif isinstance(node, list):
