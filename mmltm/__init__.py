@@ -6,12 +6,13 @@ Transformer by Learnable Token Merging", TPAMI 2025, arXiv 2407.15219), for mmpr
 
 import importlib
 
-from mmltm import compat
+from mmltm import compat, mim
 
 __version__ = '0.1.0'
 
 # Must precede the first import of mmcv.ops, wherever that happens.
 compat.install()
+mim.install()
 
 # Imported on first use: importing mmltm stays cheap, and takes none of mmpretrain's modules along.
 _LAZY = dict(apply_ltm='mmltm.models.apply', deploy='mmltm.models.deploy', get_model='mmltm.apis.model',

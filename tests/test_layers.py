@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 #: Folders and files of the package from the bottom to the top; what stands together knows nothing of each other.
-LAYERS = (('errors', ), ('registry', 'compat', 'structures'), ('ib', ), ('merging', ), ('models', ),
-          ('datasets', 'evaluation', 'visualization'), ('engine', ), ('apis', ))
+LAYERS = (('errors', ), ('registry', 'compat', 'structures', 'mim'), ('ib', ), ('merging', ), ('models', ),
+          ('datasets', 'evaluation', 'visualization'), ('engine', ), ('apis', ), ('__main__', ))
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 OPENMMLAB = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg')
 PACKAGE = Path(__file__).parents[1] / 'mmltm'

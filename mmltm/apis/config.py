@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.utils import get_installed_path, is_installed
 
-import mmltm
+from mmltm import mim
 from mmltm.apis.config_keys import check_keys, follow_variables
 from mmltm.apis.data_root import SPLITS, data_roots, relocate
 from mmltm.errors import UserError, summary
@@ -23,7 +23,7 @@ def load_config(name: str, options: dict | None = None, data_root: str | None = 
                 launcher: str = 'none', needs: Sequence[str] = ()) -> Config:
     """Reads a config and applies the options of the command line, ``--cfg-options`` (``options``) first.
 
-    ``name`` is a path, or ``mmdet::...`` / ``mmpretrain::...`` for one of theirs. ``work_dir`` is by default the
+    ``name`` is a path, or ``mmltm::...`` / ``mmdet::...`` / ``mmpretrain::...``. ``work_dir`` is by default the
     config's own, else ``work_dirs/<name>``; ``needs`` are settings that the caller cannot do without.
 
     Raises:
@@ -77,10 +77,10 @@ def find_config(name: str) -> Path:
     if separator and not is_installed(package):
         raise UserError(f'config {name}: no package {package} is installed')
     if separator:
-        folders = [Path(get_installed_path(package)) / '.mim' / 'configs']
+        folders = [(mim.FOLDER if package == 'mmltm' else Path(get_installed_path(package)) / '.mim') / 'configs']
         path = folders[0] / relative
     else:
-        folders = [Path('configs'), Path(mmltm.__file__).parents[1] / 'configs']
+        folders = [Path('configs'), mim.FOLDER / 'configs']
         path = Path(name)
     if path.is_file():
         return path

@@ -45,10 +45,13 @@ class DetectionPredictor:
         cfg.visualizer = dict(cfg.get('visualizer') or dict(type='DetLocalVisualizer'), vis_backends=None)
         self._inferencer = _ReadyDetInferencer(model, cfg)
 
+    def prepare(self, images: list[np.ndarray]) -> dict:
+        """A batch for the model, of images each (H, W, 3), uint8, BGR, as the config's test prepares them."""
+        return next(self._inferencer.preprocess(images, batch_size=len(images)))[1]
+
     def predict(self, images: list[np.ndarray]) -> list[Any]:
-        """Data samples with the predictions for a batch of images, each (H, W, 3), uint8, BGR."""
-        _, batch = next(self._inferencer.preprocess(images, batch_size=len(images)))
-        return self._inferencer.forward(batch)
+        """Data samples with the predictions for a batch of such images."""
+        return self._inferencer.forward(self.prepare(images))
 
     def describe(self, sample: Any) -> dict:
         """The predictions in a data sample, as JSON can hold them."""
@@ -69,8 +72,11 @@ class ClassificationPredictor:
         self._inferencer = ImageClassificationInferencer(model, pretrained=False, classes=self.classes)
         self._visualizer = UniversalVisualizer()
 
+    def prepare(self, images: list[np.ndarray]) -> dict:
+        return next(self._inferencer.preprocess(images, batch_size=len(images)))
+
     def predict(self, images: list[np.ndarray]) -> list[Any]:
-        return self._inferencer.forward(next(self._inferencer.preprocess(images, batch_size=len(images))))
+        return self._inferencer.forward(self.prepare(images))
 
     def describe(self, sample: Any) -> dict:
         return self._inferencer.postprocess([sample], None)[0]

@@ -26,9 +26,9 @@ def get_model(name: str, ratio: Ratio | None = None, num_classes: int = 1000, ch
         ratio (float or Sequence[float]): Share of tokens that blocks keep, as the backbones take it. A vanilla
             model, ``name`` without ``ltm_``, has none and ignores it. Defaults to 0.7, unless ``merger`` says it.
         num_classes (int): Number of classes. Defaults to 1000.
-        checkpoint (str, optional): Path or URL of weights to load, of this model or its vanilla twin, with a
-            head of any size. Without it weights are as torch draws them; ``model.init_weights()`` draws them as
-            a training does. Defaults to None.
+        checkpoint (str, optional): Path or URL of weights to load, or ``hf://OWNER/REPOSITORY/FILE`` on the Hugging
+            Face Hub, of this model or its vanilla twin, with a head of any size. Without it weights are as torch draws
+            them; ``model.init_weights()`` draws them as a training does. Defaults to None.
         merger (dict or str, optional): Config of the merger, as ``dict(type='ToMe', r=8)``, or its type alone. Defaults
             to LTM.
         **kwargs: Merged into the model's config, as ``backbone=dict(img_size=384, merger=dict(window=14))``; weights

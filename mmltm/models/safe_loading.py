@@ -8,6 +8,8 @@ own (``load_from``, ``resume``, ``Pretrained``, model zoos, ``mmengine.load``), 
 import argparse
 import functools
 import io
+import json
+import os
 import os.path as osp
 import pickle
 import re
@@ -15,6 +17,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
+from urllib.parse import urlparse
 
 import mmengine.runner.checkpoint
 import numpy as np
@@ -28,6 +31,8 @@ from mmltm.errors import UserError, summary
 
 #: Compressed records of a checkpoint may become this many times the file; PyTorch writes them uncompressed.
 MAX_INFLATION = 20
+#: Where ``.safetensors`` of ours keep, as JSON, what a checkpoint has in ``meta``.
+META = 'mmltm'
 
 
 def _named(path: str, function: Callable) -> Callable:
@@ -86,8 +91,11 @@ def refusal(what: str, error: Exception) -> UserError:
 
 def _load(path: str, map_location: Any, mmap: bool) -> Any:
     if path.endswith('.safetensors'):
+        from safetensors import safe_open
         from safetensors.torch import load_file
-        return load_file(path)
+        with safe_open(path, 'pt') as file:
+            meta = (file.metadata() or {}).get(META)
+        return load_file(path) if meta is None else dict(state_dict=load_file(path), meta=json.loads(meta))
     with open(path, 'rb') as file:
         start = file.read(200)
     if not start:
@@ -106,7 +114,31 @@ def _load(path: str, map_location: Any, mmap: bool) -> Any:
         return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and archive)
 
 
-mmengine.runner.checkpoint.load_url = functools.partial(torch.hub.load_state_dict_from_url, weights_only=True)
+def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, progress: bool = True) -> Any:
+    """Downloads once, into torch's folder of checkpoints; of ``NAME-0a1b2c3d.pth`` the file must have that hash."""
+    path = osp.join(model_dir or osp.join(torch.hub.get_dir(), 'checkpoints'), osp.basename(urlparse(url).path))
+    if not osp.isfile(path):
+        os.makedirs(osp.dirname(path), exist_ok=True)
+        found = re.search(r'-(?=\d*[a-f])([a-f\d]{8,})\.', path)  # digits alone are a date
+        torch.hub.download_url_to_file(url, path, found[1] if found else None, progress)
+    return load_from_local(path, map_location)
+
+
+def _load_hub(name: str, map_location: Any = None) -> Any:
+    """``hf://OWNER/REPOSITORY/FILE``, of the Hugging Face Hub, with ``@REVISION`` behind it if not the newest."""
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise UserError(f'{name} needs the package huggingface_hub: pip install "mmltm[hub]"') from error
+    path, _, revision = name.removeprefix('hf://').partition('@')
+    owner, repository, file = (*path.split('/', 2), '', '')[:3]
+    if not file:
+        raise UserError(f'{name} names no file: expected hf://OWNER/REPOSITORY/FILE')
+    return load_from_local(hf_hub_download(f'{owner}/{repository}', file, revision=revision or None), map_location)
+
+
+mmengine.runner.checkpoint.load_url = _load_url
+CheckpointLoader.register_scheme(prefixes='hf://', loader=_load_hub, force=True)
 CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
 if hasattr(mmengine.runner.checkpoint, '_safe_torch_load'):  # of the maintained fork, for its cloud storages
     mmengine.runner.checkpoint._safe_torch_load = functools.partial(torch.load, weights_only=True)

@@ -12,6 +12,7 @@ import pytest
 
 import mmltm
 from mmltm import registry
+from mmltm.__main__ import find_tool
 from tests.conftest import ROOT
 
 PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'results/README.md')]
@@ -49,8 +50,12 @@ def commands(page):
     """The words of every command of a page that calls one of our tools, from `python` on, comments left out."""
     text = page.read_text().replace('\\\n', ' ')
     # What a shell would compute first is of no matter here.
-    for line in re.findall(r'python (tools/[^\n`]+)', re.sub(r'"\$\(.*\)"', 'X', text)):
+    text = re.sub(r'"\$\(.*\)"', 'X', text)
+    for line in re.findall(r'python ((?:tools|demo)/[^\n`]+)', text):
         yield shlex.split(line, comments=True)
+    for line in re.findall(r'^mmltm (\w+ [^\n`]+)', text, re.MULTILINE):
+        tool, *words = shlex.split(line, comments=True)
+        yield [str(find_tool(tool).relative_to(ROOT)), *words]
 
 
 @cache
