@@ -14,7 +14,6 @@ from functools import cached_property, lru_cache
 
 os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
 import cv2
-import gradio as gr
 import numpy as np
 import torch
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
@@ -117,6 +116,10 @@ def compare(model, image, merger, ratio, score_thr):
 
 def build_page(models, args):
     """The page, as gradio has it."""
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise UserError(f'{error}: pip install gradio') from error
     images = sorted(path for path in Path(args.images).rglob('*') if path.suffix.lower() in IMG_EXTENSIONS) \
         if args.images else []
 

@@ -43,7 +43,7 @@ def test_paths_exist(page):
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / 'README.md').read_text().splitlines()) <= 200
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 150
 
 
 def commands(page):
