@@ -43,9 +43,9 @@ def run(root, tmp_path_factory):
     call(sys.executable, '-m', 'venv', '--without-pip', env)
     # All else comes from the environment at hand; its checkout of mmltm does not, as what a .pth file names reads none.
     (site / 'others.pth').write_text(sysconfig.get_path('purelib'))
-    # mim by itself: it asks for an older pandas, and other commands of it for more.
-    call(*pip, '--python', env / 'bin' / 'python', 'install', '--no-deps', next(wheels.glob('*.whl')), 'onedl-mim',
-         'colorama', 'requests', 'tabulate')
+    # mim without what its other commands need, and the last setuptools with the pkg_resources that it imports.
+    call(*pip, '--python', env / 'bin' / 'python', 'install', '--no-deps', next(wheels.glob('*.whl')), 'openmim',
+         'colorama', 'requests', 'tabulate', 'setuptools<81')
     return call
 
 
@@ -58,7 +58,6 @@ def test_train_test_infer_export(run):
     assert 'coco/segm_mAP' in run('mmltm', 'test', 'mine.py', checkpoint)
     run('mmltm', 'infer', 'data/mini_coco/val2017', 'mine.py', checkpoint, '--out-dir', 'out')
     run('mmltm', 'export', 'mine.py', checkpoint, 'mine.onnx')
-    run('mmltm', 'get_flops', 'mmltm::mask_rcnn_ltm_effvit_b1_1x.py', '--scope', 'backbone')
     # mmdet's own tool, whose mmcv has no compiled operators
     assert 'coco/segm_mAP' in run('mmltm', 'mmdet::test', 'mine.py', checkpoint)
     assert 'Training finished successfully' in run('mim', 'train', 'mmltm', 'mine.py')
