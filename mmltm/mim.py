@@ -17,7 +17,7 @@ _READER = 'mmengine.config.config'
 
 def _extend(module: ModuleType) -> None:
     """Have mmengine's ``Config`` find ``mmltm::NAME``; it knows a fixed list of packages only."""
-    config = module.Config  # type: ignore[attr-defined]
+    config = module.Config
     find = config._get_cfg_path
 
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
@@ -37,13 +37,14 @@ class _ConfigFinder:
             return None
         sys.meta_path.remove(cls)
         spec = find_spec(fullname)
+        assert spec is not None and spec.loader is not None
         run = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             run(module)
             _extend(module)
 
-        spec.loader.exec_module = exec_module
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
