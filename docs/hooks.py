@@ -25,4 +25,4 @@ def on_page_markdown(markdown, page, config, files):
 
 def on_page_content(html, page, config, files):
     """Docstrings name functions and classes as Sphinx does."""
-    return re.sub(r':(?:class|func|meth|mod|attr):(<code>)~?(?:[\w.]+\.)?(\w+)</code>', r'\1\2</code>', html)
+    return re.sub(r':(?:class|func|meth|mod|attr):(<code>)~?(?:[\w.]*\.)?(\w+)</code>', r'\1\2</code>', html)
