@@ -132,16 +132,19 @@ class ClassStatistics(ClassCentroids):
 
     @torch.no_grad()
     @full_precision
-    def observe(self, tokens: Tensor, merged: Tensor, targets: BatchTargets) -> tuple[Tensor, Tensor]:
+    def observe(self, tokens: Tensor | None, merged: Tensor,
+                targets: BatchTargets) -> tuple[Tensor, Tensor | None]:
         """Add a batch to the statistics of this epoch; its mean mask gradient by those of the epochs before.
 
         From projected tokens before merging (n, N, d) and merged ones (n, P, d): phi, (n, C), and d IBB / d G (Eq. 2),
-        (N, P), zero while there is no Q. Collective: the gradient is that of all ranks' batches. Nothing is checked,
-        since many layers see one batch.
+        (N, P), zero while there is no Q. Collective: the gradient is that of all ranks' batches; without tokens there
+        is none. Nothing is checked, since many layers see one batch.
         """
         features, anchors = self._aligned(merged)
         phi = self._assign(features, anchors)
         self._add(merged, phi, targets)
+        if tokens is None:
+            return phi, None
         weights = class_weights(self.taking_part(phi), self._scores(targets))
         if self.normalize:
             direction = through_normalization(weights * self._frame().scale @ anchors, features)

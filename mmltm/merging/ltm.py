@@ -159,7 +159,7 @@ class LTM(LearntMask):
                 operator = self.windowed(x, lambda source, target: (self.mask(source, target, steps), ) * 2)
                 masks = [region.merge.transpose(-2, -1) for region in operator.regions]
                 tiles = self._tiles(x, operator)
-                gradient = self._observe(tiles, self._merged(tiles, operator, masks), operator)
+                gradient = cast(Tensor, self._observe(tiles, self._merged(tiles, operator, masks), operator))
                 # Tokens that are not finite are reported after the batch; until then they must not break the mask.
                 gradient = gradient.nan_to_num(0, 0, 0)
                 if self.step_norm == 'rms':
@@ -264,11 +264,14 @@ class LTM(LearntMask):
         return x, carry.pending
 
     @torch.no_grad()
-    def _observe(self, tiles: list[Tensor], merged: Tensor, operator: WindowedMerge) -> Tensor:
-        """Add a batch, as :meth:`_tiles` and :meth:`_merged` give it, to the statistics; its mean gradient, (N, P)."""
+    def _observe(self, tiles: list[Tensor], merged: Tensor, operator: WindowedMerge) -> Tensor | None:
+        """Add a batch, as :meth:`_tiles` and :meth:`_merged` give it, to the statistics.
+
+        Its mean gradient, (N, P), where a running mean is taken of it.
+        """
         tokens = join_windows(tiles, [kind_of(region)[0] for region in operator.regions], self.source)
         targets = self._window_targets(operator, len(tiles[0]))
-        phi, gradient = self._known.observe(tokens, merged, targets)
+        phi, gradient = self._known.observe(tokens if self.mode == 'static' else None, merged, targets)
         if self.report is not None:
             self._seen = self.report.observe(tokens, targets), phi, targets
         self._observed = tokens.sum()

@@ -134,6 +134,15 @@ def test_instance_mode_has_a_mask_for_each_image_and_needs_no_label():
     assert merged.shape == (24, 6, 3, 3) and merged.isfinite().all()
 
 
+def test_instance_mode_needs_no_sum_over_ranks_in_a_forward_pass(monkeypatch):
+    x, targets = images()
+    ltm = learn(merger(mode='instance'), x, targets)
+    monkeypatch.setattr('mmltm.ib.statistics.sum_over_ranks', None)
+    ltm.targets = targets
+    ltm(x)
+    assert ltm.stats.epoch_counts.sum() == len(x)
+
+
 def test_instance_step_follows_the_likelier_class():
     """Where the posterior is certain, the step of an image is that of its label."""
     x, targets = images(count=12, noise=0.7)
