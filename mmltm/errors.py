@@ -55,8 +55,8 @@ def _machine_fault(error: BaseException) -> str | None:
     return None
 
 
-def run(main: Callable[[], None]) -> None:
-    """Calls ``main``; user errors end the process with ``error: ...`` on stderr and status 1, Ctrl-C with status 130.
+def run(main: Callable[[], None], *refusals: type[Exception]) -> None:
+    """Calls ``main``; user errors, and ``refusals``, end it as ``error: ...`` and status 1, Ctrl-C as status 130.
 
     The environment variable ``MMLTM_TRACEBACK=1`` shows the traceback instead.
     """
@@ -68,6 +68,8 @@ def run(main: Callable[[], None]) -> None:
         print('interrupted; what was written before is whole, and a training goes on with --resume', file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
+        if isinstance(error, refusals):
+            error = UserError(*error.args)
         line = summary(error) if isinstance(error, UserError) else _machine_fault(error) or _unreadable_images(error)
         if line is None or os.environ.get(TRACEBACK_SWITCH) == '1':
             raise

@@ -23,20 +23,26 @@ from mmltm.models.exportable import Exportable
 OPSET = 18
 
 
+def least_side(divisor: int) -> int:
+    """Pixels from which on a side may differ: as long as one cell is left of it, the tracer takes it for a constant."""
+    return -(-256 // divisor) * divisor
+
+
 def trace(model: Exportable, shape: tuple[int, int], dynamic: Sequence[str] = (), divisor: int = 32,
           batch: int = 1) -> ExportedProgram:
     """Trace a model for ``batch`` images of ``shape`` (height, width); ``dynamic`` may hold 'batch' and 'size'.
 
-    Dynamic sizes are multiples of the divisor, from eight times it on.
+    Dynamic sizes are multiples of the divisor, from :func:`least_side` on.
 
     Raises:
         UserError: Something in the model depends on what is to be dynamic.
     """
-    if 'size' in dynamic:  # as long as one cell is all that is left of a side, the tracer takes it for a constant
-        shape = max(shape[0], 16 * divisor), max(shape[1], 20 * divisor)
+    least = least_side(divisor)
+    if 'size' in dynamic:  # an example of unequal sides
+        shape = max(shape[0], 2 * least), max(shape[1], 2 * least + 2 * divisor)
     image = torch.zeros(2 if 'batch' in dynamic else batch, 3, *shape, device=next(model.parameters()).device)
     images = {0: Dim('batch', min=1, max=1024)} if 'batch' in dynamic else {}
-    sides = {axis: divisor * Dim(f'{name}_units', min=8, max=4096 // divisor)
+    sides = {axis: divisor * Dim(f'{name}_units', min=least // divisor, max=4096 // divisor)
              for axis, name in ((2, 'height'), (3, 'width'))} if 'size' in dynamic else {}
     inputs: dict[str, Tensor] = dict(image=image)
     dims: dict[str, Any] = dict(image={**images, **sides})

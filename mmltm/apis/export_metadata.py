@@ -1,6 +1,7 @@
 """How images are prepared, as the metadata of an exported model say it to devices without OpenMMLab."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -56,9 +57,9 @@ def _resizing(step: Any, keep: str, **settings) -> dict[str, Any]:
     return dict(op='resize', keep=keep, backend=step.backend, interpolation=step.interpolation, **settings)
 
 
-def input_shape(steps: list[dict[str, Any]], divisor: int) -> tuple[int, int]:
-    """Height and width that pixels have after the steps, and padding to multiples of the divisor."""
-    sizes = [step['size'] for step in steps if 'size' in step]
+def input_shape(steps: list[dict[str, Any]], divisor: int, shape: Sequence[int] | None = None) -> tuple[int, int]:
+    """Height and width, asked for or else what the steps lead to, padded to multiples of the divisor."""
+    sizes = [shape] if shape else [step['size'] for step in steps if 'size' in step]
     if not sizes:
         raise UserError('the test pipeline leads to no size; give one by --shape H W')
     height, width = (-(-side // divisor) * divisor for side in sizes[-1])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmltm.compat.export_ops import pool_rois, suppress
 from mmltm.errors import UserError
+from mmltm.merging.sequences import take
 
 
 class Exportable(nn.Module):
@@ -174,11 +175,6 @@ def top(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
         return scores.topk(min(number, scores.size(1)), 1)
     scores, index = F.pad(scores, (0, number), value=-1).topk(number, 1)
     return scores, torch.where(scores >= 0, index, 0)
-
-
-def take(x: Tensor, index: Tensor) -> Tensor:
-    """Rows ``index`` (B, K) of x (B, N, D)."""
-    return x.gather(1, index[..., None].expand(-1, -1, x.size(-1)))
 
 
 def clip(boxes: Tensor, size: Tensor, coder: Any) -> Tensor:

@@ -41,7 +41,7 @@ def test_pixels_are_those_of_the_pipeline(infer, scope, transforms, shape):
     with DefaultScope.overwrite_default_scope(scope):
         steps = image_steps(Config(dict(test_dataloader=dict(dataset=dict(pipeline=transforms)))), None)
         expected = Compose(transforms)(dict(img=image, img_shape=image.shape[:2]))
-    pixels, size, _ = infer.prepare(image, dict(steps=steps, shape=None, divisor=32, pad_value=[1., 2., 3.]))
+    pixels, size, _ = infer.prepare(image, dict(steps=steps, shape=None, divisor=32, least=32, pad_value=[1., 2., 3.]))
     height, width = expected['img'].shape[:2]
     assert size == (height, width)
     np.testing.assert_array_equal(pixels[:, :height, :width].transpose(1, 2, 0), expected['img'])

@@ -12,18 +12,17 @@ sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import json
+from tempfile import TemporaryFile
 
-import cv2
 import numpy as np
 import torch
-from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from rich.progress import track
 
-from infer_onnx import OnnxModel, prepare
+from infer_onnx import OnnxModel, InputError, find_images, open_session, prepare, read_image
 import mmltm
 from mmltm.apis.cli import add_cfg_options, make_parser
 from mmltm.apis.config import load_config
-from mmltm.apis.export import quantise, trace, write_onnx
+from mmltm.apis.export import least_side, quantise, trace, write_onnx
 from mmltm.apis.export_metadata import image_steps, input_shape, padding
 from mmltm.apis.inference import build_predictor
 from mmltm.errors import UserError, run
@@ -54,6 +53,8 @@ def get_args():
                         help="size of the input in pixels; default: what the config's test pipeline leads to")
     parser.add_argument(
         '--dynamic', nargs='+', choices=['batch', 'size'], default=[], help='what may differ from run to run')
+    parser.add_argument('--divisor', type=int, metavar='N', help='with --dynamic size: pad images to multiples of so '
+                        "many pixels; default: as the model does, or 32. Where LTM merges windows of 7 tokens, 224")
     parser.add_argument('--backbone', action='store_true', help='the feature maps of the backbone alone')
     parser.add_argument('--fp16', action='store_true', help='weights and features in float16; boxes stay float32')
     parser.add_argument('--int8', metavar='FOLDER', help='quantise convolutions and products (.onnx), with ranges from '
@@ -69,23 +70,21 @@ def get_args():
         parser.error('--int8 and --verify are for .onnx')
     if args.fp16 and args.int8:
         parser.error('--fp16 and --int8 exclude each other')
+    if min(args.shape or [1]) < 1 or args.divisor is not None and args.divisor < 1:
+        parser.error('--shape and --divisor take positive numbers')
     return args
 
 
-def find_images(name, most):
+def some_images(name, most):
     """At most so many images of a folder and its sub-folders, evenly spread; or the one of that name."""
-    path = Path(name)
-    paths = [path] if path.is_file() else sorted(
-        file for file in path.rglob('*') if file.suffix.lower() in IMG_EXTENSIONS)
-    if not paths:
-        raise UserError(f'{name} is neither an image nor a folder that holds any')
+    paths = find_images(Path(name)) if name else []
     return [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
 
 
 def inputs(paths, meta, names, what):
     """The model's inputs for images, as ONNX Runtime takes them."""
     for path in track(paths, description=what):
-        pixels, size, _ = prepare(cv2.imread(str(path)), meta)
+        pixels, size, _ = prepare(read_image(str(path)), meta)
         values = dict(image=pixels[None], size=np.array([size], np.float32))
         yield {name: values[name] for name in names}
 
@@ -112,39 +111,58 @@ def agreement(found, sample):
 def verify(path, predictor, paths, share):
     """Prints how far predictions of an exported model are from PyTorch's; too little agreement is an error."""
     model = OnnxModel(str(path))
-    parts = [agreement(model.predict(cv2.imread(str(image))), predictor.predict([str(image)])[0])
-             for image in track(paths, description='Verifying')]
+    parts = [agreement(model.predict(image), predictor.predict([image])[0])
+             for image in map(read_image, track([str(name) for name in paths], description='Verifying'))]
     again, scores, boxes = (np.concatenate(part) for part in zip(*parts))
     kind = 'top-1' if model.meta['kind'] == 'classifier' else 'boxes and masks of the same class within a pixel'
     print(f'{len(paths)} images: {again.sum():.0f} of {len(again)} {kind} as in PyTorch, scores within '
           f'{scores.max(initial=0):.1e}, boxes within {boxes.max(initial=0):.1e} px')
-    if again.mean() < share:
+    if len(again) and again.mean() < share:
         raise UserError(f'{path} predicts otherwise than PyTorch: {again.mean():.1%} agree, {share:.0%} should')
+
+
+def verify_maps(path, model, images, share):
+    """As :func:`verify` for the maps of a model's backbone: the norm of the difference as a share of theirs."""
+    session, wrapped, apart = open_session(str(path)), exportable(model, backbone=True), []
+    for image in images:
+        with torch.no_grad():
+            wanted = wrapped(**{name: torch.from_numpy(value) for name, value in image.items()})
+        apart.append([np.linalg.norm(found - maps.numpy()) / maps.norm().item()
+                      for found, maps in zip(session.run(None, image), wanted)])
+    print(f'{len(apart)} images: maps within {np.max(apart):.1e} of their norm')
+    if np.max(apart) > 1 - share:
+        raise UserError(f'{path} gives other maps than PyTorch: {np.max(apart):.1%} of their norm apart')
 
 
 def main():
     args = get_args()
     cfg = load_config(args.config, args.cfg_options, args.data_root, needs=('model', 'test_dataloader'))
     check_file('checkpoint', args.checkpoint)
-    calibration = find_images(args.int8, 200) if args.int8 else []
-    images = find_images(args.verify, 50) if args.verify else []
+    calibration, images = some_images(args.int8, 200), some_images(args.verify, 50)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=args.out.parent).close()
+    except OSError as error:
+        raise UserError(f'cannot write {args.out}: {error.strerror}') from error
     predictor = build_predictor(cfg, args.checkpoint, 'cpu')
     divisor, pad_value = padding(predictor.model.data_preprocessor)
     steps = image_steps(cfg, None if 'size' in args.dynamic else args.shape)
-    shape = args.shape or input_shape(steps, divisor)
-    model = mmltm.deploy(predictor.model, tuple(shape))
+    if 'size' in args.dynamic:
+        divisor = args.divisor or max(divisor, 32)
+    shape = input_shape(steps, divisor, args.shape)
+    model = mmltm.deploy(predictor.model)
     if args.fp16:
         model.half()
         model.data_preprocessor.float()
     wrapped = exportable(model, args.backbone)
     print(f'Tracing for {shape[0]} x {shape[1]} pixels ...')
-    program = trace(wrapped, shape, args.dynamic, divisor if divisor > 1 else 32)
+    program = trace(wrapped, shape, args.dynamic, divisor)
     names = wrapped.outputs or [f'feature{i}' for i in range(len(program.graph_signature.user_outputs))]
     meta = dict(
         kind='backbone' if args.backbone else 'classifier' if names == ('scores', ) else 'detector', config=args.config,
         classes=predictor.classes, steps=steps, shape=None if 'size' in args.dynamic else shape, divisor=divisor,
-        pad_value=pad_value, mask_threshold=model.test_cfg.rcnn.mask_thr_binary if 'masks' in names else None)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+        least=least_side(divisor), pad_value=pad_value,
+        mask_threshold=model.test_cfg.rcnn.mask_thr_binary if 'masks' in names else None)
     if args.out.suffix == '.pt2':
         torch.export.save(program, args.out, extra_files={'mmltm': json.dumps(meta)})
     else:
@@ -153,9 +171,12 @@ def main():
     if calibration:
         quantise(args.out, inputs(calibration, meta, wrapped.inputs, 'Calibrating'))
     print(f'Wrote {args.out}, {args.out.stat().st_size / 2**20:.1f} MiB')
-    if images and not args.backbone:
-        verify(args.out, predictor, images, 0.9 if args.int8 or args.fp16 else 0.99)
+    share = 0.9 if args.int8 or args.fp16 else 0.99
+    if images and args.backbone:
+        verify_maps(args.out, predictor.model, inputs(images, meta, wrapped.inputs, 'Verifying'), share)
+    elif images:
+        verify(args.out, predictor, images, share)
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, InputError)

@@ -7,36 +7,43 @@ a device needs. Results are those of tools/infer.py, in the same format.
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-import onnxruntime
+try:
+    import cv2
+    import numpy as np
+    import onnxruntime
+except ModuleNotFoundError as error:
+    sys.exit(f'error: {error}; pip install onnxruntime numpy opencv-python')
 
 EXAMPLES = """
 examples:
   python tools/deployment/infer_onnx.py street.jpg mask_rcnn.onnx --out-dir work_dirs/street
   python tools/deployment/infer_onnx.py data/coco/val2017 ssdlite.onnx --out-dir work_dirs/val2017 --no-vis
 
-DIR/pictures/ holds a picture for each image, DIR/predictions.json all predictions: for a detector labels, scores,
-bboxes (x1, y1, x2, y2) and masks (COCO's run lengths), for a classifier label, class and all scores.
+DIR/pictures/ holds a picture for each image, under its name and in its sub-folder, DIR/predictions.json all
+predictions: for a detector labels, scores, bboxes (x1, y1, x2, y2) and masks (COCO's run lengths), for a classifier
+label, class and all scores. An image that cannot be used is named, skipped and counted; if none can, the tool fails.
 """
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 CV2 = dict(nearest=cv2.INTER_NEAREST, bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA,
            lanczos=cv2.INTER_LANCZOS4)
 
 
+class InputError(ValueError):
+    """A file or folder that the user has named cannot be used; the message says why, in one line."""
+
+
 class OnnxModel:
     """An exported classifier or detector with all that its metadata say."""
 
     def __init__(self, path: str, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+        self.session = open_session(path, threads)
         self.meta = json.loads(self.session.get_modelmeta().custom_metadata_map.get('mmltm', '{}'))
         if self.meta.get('kind') not in ('classifier', 'detector'):
-            raise ValueError(f'{path} is no classifier or detector that tools/deployment/export.py has written')
+            raise InputError(f'model {path} is no classifier or detector that tools/deployment/export.py has written')
         self.classes = self.meta['classes']
 
     def predict(self, image: np.ndarray) -> dict:
@@ -79,6 +86,47 @@ class OnnxModel:
         return picture
 
 
+def open_session(path: str, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime with an ONNX file, on the best of its devices."""
+    if not Path(path).is_file():
+        raise InputError(f'model {path} does not exist')
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # ONNX Runtime's own have no common base
+        raise InputError(f'model {path} cannot be loaded: {summary(error)}') from error
+
+
+def summary(error: Exception) -> str:
+    """An exception's message in one line."""
+    return ' '.join(str(error).split())
+
+
+def read_image(path: str) -> np.ndarray:
+    """An image file as (H, W, 3), uint8, BGR. More than 8 bits are scaled as tools/infer.py does: to what 8, 10, 12, 14
+    or 16 bits can hold, whichever the largest value needs, or of floats to 1 or a power of two."""
+    try:
+        image = cv2.imread(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    except cv2.error as error:  # of too many pixels
+        raise InputError(f'image {path} cannot be decoded: {summary(error)}') from error
+    if image is None:
+        raise InputError(f'{path} is no image, or a damaged one')
+    height, width = image.shape[:2]
+    if max(height, width) > 1000 * min(height, width):
+        raise InputError(f'image {path} of {width} x {height} pixels is too thin')
+    if image.dtype != np.uint8:
+        floats = image.dtype.kind == 'f'
+        image = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
+        peak = float(image.max())
+        if floats:
+            white = 1. if peak <= 1.1 else 2. ** min(127, math.ceil(math.log2(peak / 1.1)))
+        else:
+            white = next((2. ** bits - 1 for bits in (8, 10, 12, 14, 16) if peak < 2**bits), peak)
+        image = np.rint(np.clip(image, 0, white) * np.float32(255 / white)).astype(np.uint8)
+    return np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image
+
+
 def prepare(image: np.ndarray, meta: dict) -> tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]:
     """Pixels (3, H, W), float32, BGR, as the network takes them; height and width of the picture within; and those of
     the whole image as it was resized."""
@@ -94,9 +142,9 @@ def prepare(image: np.ndarray, meta: dict) -> tuple[np.ndarray, tuple[int, ...],
             bottom, right = (max(length - side, 0) for side, length in zip(image.shape, step['size']))
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=step['value'])
     size = image.shape[:2]
-    shape = meta['shape'] or [-(-side // meta['divisor']) * meta['divisor'] for side in size]
+    shape = meta['shape'] or [max(-(-side // meta['divisor']) * meta['divisor'], meta['least']) for side in size]
     if size[0] > shape[0] or size[1] > shape[1]:
-        raise ValueError(f'an image comes to {size[0]} x {size[1]} pixels, but the model takes {shape[0]} x {shape[1]}')
+        raise InputError(f'an image comes to {size[0]} x {size[1]} pixels, but the model takes {shape[0]} x {shape[1]}')
     pixels = np.empty((*shape, 3), np.float32)
     pixels[:] = meta['pad_value']
     pixels[:size[0], :size[1]] = image
@@ -119,6 +167,8 @@ def resized_shape(height: int, width: int, step: dict) -> tuple[int, int]:
 
 def resize(image: np.ndarray, step: dict) -> np.ndarray:
     height, width = resized_shape(*image.shape[:2], step)
+    if min(height, width) < 1:
+        raise InputError(f'an image of {image.shape[1]} x {image.shape[0]} pixels comes to {width} x {height}')
     if step['backend'] == 'cv2':
         return cv2.resize(image, (width, height), interpolation=CV2[step['interpolation']])
     # Pillow resizes along rows, then along columns, with bytes between. (From 13 on it takes some tall pictures the
@@ -174,10 +224,20 @@ def run_lengths(mask: np.ndarray) -> dict:
     return dict(size=list(mask.shape), counts=text)
 
 
+def find_images(folder: Path, out_dir: Path | None = None) -> list[Path]:
+    """Images in a folder and below it but not in ``out_dir``, by name; or the one of that name."""
+    paths = [folder] if folder.is_file() else sorted(
+        path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file()
+        and not (out_dir and out_dir.resolve() in path.resolve().parents))
+    if not paths:
+        raise InputError(f'{folder} is neither an image nor a folder that holds any ({", ".join(SUFFIXES)})')
+    return paths
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('image', help='image, or folder of images (not of its sub-folders)')
+    parser.add_argument('image', help='image, or folder of images, in sub-folders too')
     parser.add_argument('model', metavar='MODEL.onnx', help='what tools/deployment/export.py has written')
     parser.add_argument('--out-dir', required=True, metavar='DIR', help='where results go')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='SCORE',
@@ -185,33 +245,37 @@ def main() -> None:
     parser.add_argument('--no-vis', action='store_true', help='draw no pictures')
     parser.add_argument('--threads', type=int, default=0, metavar='N', help='default: one a core')
     args = parser.parse_args()
-    path, pictures, results, skipped = Path(args.image), Path(args.out_dir) / 'pictures', {}, []
-    paths = [path] if path.is_file() else sorted(x for x in path.glob('*') if x.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ValueError(f'{path} is neither an image nor a folder that holds any')
-    if not Path(args.model).is_file():
-        raise ValueError(f'model {args.model} does not exist')
+    folder, out_dir = Path(args.image).expanduser(), Path(args.out_dir)
+    paths, results, skipped = find_images(folder, out_dir), {}, {}
     model = OnnxModel(args.model, args.threads)
-    pictures.mkdir(parents=True, exist_ok=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths, 1):
         print(f'\r{number} of {len(paths)} images', end='' if number < len(paths) else '\n', file=sys.stderr)
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            skipped.append(path.name)
-            print(f'skipped {path}: no image, or a damaged one', file=sys.stderr)
+        name = path.name if path == folder else path.relative_to(folder).as_posix()
+        try:
+            image = read_image(str(path))
+            result = results[name] = model.predict(image)
+        except Exception as error:  # ends with this image
+            skipped[name] = summary(error)
+            print(f'\nskipped {path}: {skipped[name]}', file=sys.stderr)
             continue
-        result = results[path.name] = model.predict(image)
         if not args.no_vis:
-            cv2.imwrite(str(pictures / path.name), model.draw(image, result, args.score_thr))
+            picture = out_dir / 'pictures' / (f'{name}.png' if path.suffix.lower() == '.pgm' else name)
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            if not cv2.imwrite(str(picture), model.draw(image, result, args.score_thr)):
+                raise OSError(f'cannot write {picture}')
         if 'masks' in result:
             result['masks'] = [run_lengths(mask) for mask in result['masks']]
-    content = dict(classes=model.classes, images=results, skipped=skipped)
-    (pictures.parent / 'predictions.json').write_text(json.dumps(content))
+    if not results:
+        raise InputError(f'none of the {len(paths)} images in {folder} can be used; the first: '
+                       f'{next(iter(skipped.values()))}')
+    content = dict(classes=model.classes, images=results, skipped=list(skipped))
+    (out_dir / 'predictions.json').write_text(json.dumps(content))
     print(f'{len(results)} images done, {len(skipped)} skipped; see {args.out_dir}')
 
 
 if __name__ == '__main__':
     try:
         main()
-    except ValueError as error:
+    except (InputError, OSError) as error:
         sys.exit(f'error: {error}')

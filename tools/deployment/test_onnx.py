@@ -10,17 +10,18 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
-import cv2
 import numpy as np
 import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
-from infer_onnx import OnnxModel
+from infer_onnx import OnnxModel, InputError, read_image
+from mmltm.apis.checkpoint_checks import check_classes
 from mmltm.apis.cli import add_common_arguments, make_parser, parse_args
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_config
 from mmltm.apis.runner import build_loop, build_runner
+from mmltm.datasets.loading import guard_loading
 from mmltm.errors import UserError, run
 from mmltm.registry import MODELS
 
@@ -42,7 +43,7 @@ class ExportedModel(BaseModel):
 
     def forward(self, inputs, data_samples=None, mode='predict'):
         for sample in data_samples:
-            found = self.onnx.predict(cv2.imread(sample.img_path))
+            found = self.onnx.predict(read_image(sample.img_path))
             if 'pred_label' in found:
                 sample.set_pred_score(torch.tensor(found['pred_scores'])).set_pred_label(found['pred_label'])
                 continue
@@ -67,9 +68,15 @@ def main():
     args = get_args()
     cfg = load_config(args.config, args.cfg_options, args.data_root, args.work_dir,
                       needs=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
-    if not Path(args.model).is_file():
-        raise UserError(f'model {args.model} does not exist')
-    check_config(cfg, splits=('test',))
+    model = OnnxModel(args.model)
+    if (model.meta['kind'] == 'detector') != (cfg.default_scope == 'mmdet'):
+        raise UserError(f"{args.model} is a {model.meta['kind']}, but {args.config} is for {cfg.default_scope}")
+    labels = check_config(cfg, splits=('test',))
+    check_classes(args.model, dict(meta=dict(classes=model.classes)), labels)
+    for key, (names, *_) in labels.items():
+        if model.classes and len(names) != len(model.classes):
+            raise UserError(f'{key} has {len(names)} classes, {args.model} {len(model.classes)}')
+    guard_loading(cfg)
     cfg.model = dict(type='mmltm.ExportedModel', path=args.model)
     cfg.update(load_from=None, resume=False, custom_hooks=[])
     runner = build_runner(cfg)
@@ -78,4 +85,4 @@ def main():
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, InputError)
