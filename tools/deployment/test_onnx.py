@@ -79,6 +79,7 @@ def main():
     guard_loading(cfg)
     cfg.model = dict(type='mmltm.ExportedModel', path=args.model)
     cfg.update(load_from=None, resume=False, custom_hooks=[])
+    cfg.pop('data_preprocessor', None)  # the exported model's own normalises
     runner = build_runner(cfg)
     build_loop(runner, 'test')
     runner.test()
