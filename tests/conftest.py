@@ -15,6 +15,11 @@ settings.load_profile('mmltm')
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that train in forks of this process come first: after some others PyTorch refuses gradients in a fork."""
+    items.sort(key=lambda item: not item.module.__name__.startswith('tests.engine'))
+
+
 @pytest.fixture(scope='session')
 def root() -> Path:
     """The repository."""
