@@ -24,7 +24,7 @@ def test_nothing_is_stale(check):
 
 def test_stale_table_is_found(check, root, monkeypatch):
     monkeypatch.setattr('harness.report.block', lambda name, folder, page: 'another table')
-    with pytest.raises(SystemExit, match='error: stale: results/README.md; run python'):
+    with pytest.raises(SystemExit, match='error: stale: results/README.md, docs/runtimes.md; run python'):
         check()
 
 
