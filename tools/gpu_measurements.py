@@ -1,11 +1,9 @@
 """All that is worth measuring on a GPU, in minutes: what matters most first, and what fails ends nothing else."""
 
 import os
-import runpy
-import signal
+import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
@@ -52,16 +50,14 @@ def commands(args):
         return ['--mergers', *mergers, '--runtime', *runtimes, '--shape', *shape, '--batch-size', batch, *loop,
                 '--max-time', 8]
 
-    for model, config in classifiers.items():
-        for precision, options in precisions.items():
-            yield f'{precision}_{model}', 60, inference, [
-                config, '--scope', 'backbone', *images(mergers=('LTM', 'LTM:mode=static', 'ToMe', 'ToFu', 'LTMP'),
-                                                       runtimes=['eager', *graph]),
-                *options, '--out', args.out / f'gpu_latency_{precision}.json']
-    for model in detectors:
-        yield f'mask_rcnn_{model}', 60, inference, [
-            f'configs/mask_rcnn_ltm_{model}_1x.py', *images(shape=large, batch=1), *precisions['fp32'],
-            '--out', args.out / 'gpu_detectors.json']
+    for precision, options in precisions.items():
+        yield f'inference_{precision}', 240, inference, [
+            *classifiers.values(), '--scope', 'backbone', *images(('LTM', 'LTM:mode=static', 'ToMe', 'ToFu', 'LTMP'),
+                                                                  ['eager', *graph]),
+            *options, '--out', args.out / f'gpu_latency_{precision}.json']
+    yield 'mask_rcnn', 120, inference, [
+        *(f'configs/mask_rcnn_ltm_{model}_1x.py' for model in detectors), *images(shape=large, batch=1),
+        *precisions['fp32'], '--out', args.out / 'gpu_detectors.json']
     for model, config in list(classifiers.items())[:4]:
         for mode in ('instance', 'static'):
             yield f'step_{model}_{mode}', 60, 'analysis_tools/benchmark_ib.py', [
@@ -69,55 +65,35 @@ def commands(args):
                 args.out / f'gpu_step_{model}_{mode}.json', '--cfg-options', f'model.backbone.merger.mode={mode}']
     for model in ('efficientvit_b0', 'mobilevit_xxs', 'swin_t', 'vit_t_p8') if args.data_root else ():
         yield f'amp_{model}', 90, 'train.py', [
-            f'configs/imagenette/ltm_{model}_imagenette128.py', *amp, '--data-root', args.data_root,
+            f'configs/imagenette/ltm_{model}_imagenette128.py', *amp, '--data-root', Path(args.data_root).resolve(),
             '--work-dir', args.out / f'amp_{model}', '--cfg-options-new',
             'default_hooks.check.type=mmdet.CheckInvalidLossHook', 'default_hooks.check.interval=1', '--cfg-options',
             'train_cfg.max_epochs=1', 'custom_hooks.0.t_warm=0', 'val_cfg=None', 'val_dataloader=None',
             'val_evaluator=None', 'default_hooks.checkpoint=None',
             *(['train_dataloader.batch_size=2', 'train_dataloader.dataset.indices=4'] if args.rehearse else
               ['train_dataloader.batch_size=47', 'train_dataloader.num_workers=8'])]  # 201 steps
-    for model, config in () if args.rehearse else list(classifiers.items())[:4]:
-        yield f'compile_{model}', 150, inference, [
-            config, '--scope', 'backbone', *images(runtimes=('eager', 'compile')), '--amp',
+    if not args.rehearse:
+        yield 'inference_compiled', 300, inference, [
+            *list(classifiers.values())[:4], '--scope', 'backbone', *images(runtimes=['eager', 'compile']), '--amp',
             '--out', args.out / 'gpu_compile_fp16.json']
 
 
 def attempt(limit, tool, arguments, log):
-    """A tool in a copy of this process, whose imports are done: what has come of it, in a word or two."""
-    process = os.fork()
-    if process == 0:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.argv = [str(tool), *map(str, arguments)]
-        del sys.modules['_bootstrap']
-        sys.path.insert(0, str(TOOLS))
-        signal.alarm(limit)
+    """Runs a tool: what has come of it, in a word or two."""
+    with log.open('w') as output:
         try:
-            runpy.run_path(str(tool), run_name='__main__')
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(bool(end.code))
-            print(end, file=sys.stderr)
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # this process has no business in main()
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    return {0: 'done', -signal.SIGALRM: f'more than {limit} s'}.get(status, f'failed ({status})')
+            status = subprocess.run([sys.executable, '-W', 'ignore', tool, *map(str, arguments)], stdout=output,
+                                    stderr=subprocess.STDOUT, timeout=limit, cwd=TOOLS.parent).returncode
+        except subprocess.TimeoutExpired:
+            return f'more than {limit} s'
+    return f'failed, see {log.name}' if status else 'done'
 
 
 def main():
-    os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'  # a process that has asked the driver itself cannot be copied
-    os.environ.setdefault('OMP_NUM_THREADS', '2')
-    import mmdet.models  # noqa: F401
-    import mmpretrain.models  # noqa: F401
     args, begin = parse_args(), time.monotonic()
+    os.environ.setdefault('OMP_NUM_THREADS', '2')
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
-    os.chdir(TOOLS.parent)
     for name, limit, tool, arguments in commands(args):
         outcome = attempt(limit, TOOLS / tool, arguments, args.out / f'{name}.log')
         print(f'[{time.monotonic() - begin:4.0f} s] {name}: {outcome}', flush=True)
