@@ -4,7 +4,7 @@
     python tools/dataset_converters/make_mini_coco.py crops data/mini_scenes data/mini_crops --size 48
     python tools/train.py configs/mini/ltm_efficientvit_b0_mini.py
 
-Learning rate 0.003 for a total batch of 32.
+Learning rate 0.006 for a total batch of 64.
 """
 
 _base_ = ['../_base_/models/efficientvit_b0.py', '../_base_/schedules/adamw.py']
@@ -24,7 +24,7 @@ train_pipeline = [
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 dataset = dict(type='CustomDataset', data_root=data_root)
 train_dataloader = dict(
-    batch_size=32, num_workers=1, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_size=64, num_workers=1, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'), drop_last=True,
     dataset=dict(data_prefix='train2017', pipeline=train_pipeline, **dataset))
 val_dataloader = dict(
@@ -38,12 +38,12 @@ test_evaluator = val_evaluator
 max_epochs = 6
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, T_max=max_epochs, end=max_epochs,
          convert_to_iter_based=True),
 ]
-optim_wrapper = dict(optimizer=dict(lr=0.003, weight_decay=0.05, fused=True))
+optim_wrapper = dict(optimizer=dict(lr=0.006, weight_decay=0.05, fused=True))
 custom_hooks = [dict(type='mmltm.IBStatisticsHook', initial_images=640), dict(type='mmltm.ChannelsLastHook')]
-auto_scale_lr = dict(base_batch_size=32)
+auto_scale_lr = dict(base_batch_size=64)
 randomness = dict(seed=0)
 default_hooks = dict(logger=dict(interval=10, ignore_last=False))
