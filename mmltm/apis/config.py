@@ -13,6 +13,7 @@ from mmengine.utils import get_installed_path, is_installed
 
 from mmltm import mim
 from mmltm.apis.config_keys import check_keys, follow_variables
+from mmltm.apis.config_types import check_types
 from mmltm.apis.data_root import SPLITS, data_roots, relocate
 from mmltm.errors import UserError, summary
 
@@ -27,15 +28,17 @@ def load_config(name: str, options: dict | None = None, data_root: str | None = 
     config's own, else ``work_dirs/<name>``; ``needs`` are settings that the caller cannot do without.
 
     Raises:
-        UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, or lacks what is
-            needed; or an option sets what nothing reads.
+        UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, lacks what is
+            needed, or has a part of another type than it must be; or an option sets what nothing reads.
     """
     path = find_config(name)
     try:
         cfg = Config.fromfile(path)
+        check_types(str(path), cfg)
         roots = data_roots(cfg)
         check_keys(cfg, options or {})
         cfg.merge_from_dict(follow_variables(cfg, options or {}))
+        check_types(str(path), cfg)
     except UserError:
         raise
     except Exception as error:  # a config is a program: anything may be raised

@@ -4,7 +4,7 @@ import os
 import os.path as osp
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.fileio import dump, load
 from torch import Tensor
@@ -68,9 +68,9 @@ def set_show(cfg: Config, show: bool, show_dir: str | None, wait_time: float) ->
     In a window for ``wait_time`` seconds each with ``show``, and as files in ``show_dir``, in sub-folders as the images
     are, unless empty or None.
     """
-    cfg.setdefault('default_hooks', {})
-    cfg.default_hooks.setdefault('visualization', dict(type=_HOOKS[cfg.default_scope]))
-    hook = cfg.default_hooks.visualization
+    cfg.default_hooks = cfg.get('default_hooks') or {}
+    hook = cfg.default_hooks.get('visualization') or ConfigDict(type=_HOOKS[cfg.default_scope])
+    cfg.default_hooks.visualization = hook
     options = dict(show=show, wait_time=wait_time)
     folder = osp.abspath(osp.expanduser(show_dir)) if show_dir else None
     if folder:

@@ -45,7 +45,8 @@ def build_runner(cfg: Config) -> Runner:
             type='MMDistributedDataParallel', broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False))
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
-    checkpoint = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    cfg.default_hooks = cfg.get('default_hooks') or {}
+    checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
     if checkpoint and checkpoint['type'] in ('CheckpointHook', CheckpointHook):
         checkpoint['type'] = 'mmltm.WholeCheckpointHook'
     if cfg.get('strategy') or cfg.get('runner_type') == 'FlexibleRunner':

@@ -108,7 +108,7 @@ def test_work_dir(tmp_path):
 
 def test_loader_defaults(tmp_path):
     text = ("default_scope = '{}'\n"
-            "train_dataloader = dict(num_workers={}, persistent_workers=True, dataset=dict())")
+            "train_dataloader = dict(num_workers={}, persistent_workers=True, dataset=dict(type='CocoDataset'))")
     loader = load_config(write(tmp_path / 'a.py', text.format('mmdet', 0))).train_dataloader
     assert loader.persistent_workers is False  # PyTorch refuses them without workers
     assert 'collate_fn' not in loader

@@ -198,15 +198,16 @@ def classifier(change, **metainfo):
     return act
 
 
-def option(key, value=1, tta=None):
-    """A config read with an option of --cfg-options."""
+def option(key, value=1, tta=None, line=''):
+    """A config, whose last line is given, read with an option of --cfg-options."""
     def act(world):
         path = world['folder'] / 'config.py'
         path.write_text(
             "default_scope = 'mmdet'\npipeline = [dict(type='LoadImageFromFile')]\nepochs = 3\ndata_root = 'data'\n"
             'model = dict(type="RetinaNet", backbone=dict(type="mmltm.LTMSwin", merger=dict(type="LTM", ratio=0.7)), '
             'bbox_head=dict(num_classes=2))\ntrain_cfg = dict(max_epochs=epochs)\n'
-            "test_dataloader = dict(dataset=dict(type='CocoDataset', data_root=data_root, pipeline=pipeline))\n")
+            "test_dataloader = dict(dataset=dict(type='CocoDataset', data_root=data_root, pipeline=pipeline))\n"
+            + line)
         cfg = load_config(str(path), {key: value} if key else {})
         check_loop(cfg)
         if tta:
@@ -474,6 +475,26 @@ ROWS = [
          'train_cfg.val_interval is 0, expected a whole number of at least 1'),
         ('no-epoch', '`train_cfg.max_epochs=0`', 'max_epochs', 0, 'train_cfg.max_epochs is 0'),
         ('half-epoch', '`train_cfg.max_epochs=1.5`', 'max_epochs', 1.5, 'train_cfg.max_epochs is 1.5'))),
+    *(refused(id, f'`{line}` in a config', option('', line=line), f'config.py: {says}') for id, line, says in (
+        ('loader-type', 'train_dataloader = 3', 'train_dataloader is 3, expected a dict or None'),
+        ('dataset-type', 'train_dataloader = dict(dataset=1)', 'train_dataloader.dataset is 1, expected a dict'),
+        ('no-dataset', 'val_dataloader = dict()', 'val_dataloader.dataset is missing or None, expected a dict'),
+        ('no-type', "val_dataloader = dict(dataset=dict(data_root='data'))",
+         'val_dataloader.dataset.type is missing or None, expected a text or a class'),
+        ('part-type', "val_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[1]))",
+         'val_dataloader.dataset.datasets.0 is 1, expected a dict'),
+        ('pipeline-text', "test_dataloader['dataset']['pipeline'] = 'Resize'",
+         "test_dataloader.dataset.pipeline is 'Resize', expected a list of dicts or None"),
+        ('step-text', "pipeline.append('Resize')", "test_dataloader.dataset.pipeline.1 is 'Resize', expected a dict"),
+        ('class-number', "test_dataloader['dataset']['metainfo'] = dict(classes=[0, 1])",
+         'test_dataloader.dataset.metainfo.classes.0 is 0, expected a text'),
+        ('root-type', "test_dataloader['dataset']['data_root'] = 5",
+         'test_dataloader.dataset.data_root is 5, expected a text or None'),
+        ('metric-type', 'test_evaluator = 7', 'test_evaluator is 7, expected a dict or a list of dicts or None'),
+        ('model-type', 'model = []', 'model is [], expected a dict or None'),
+        ('hooks-text', "custom_hooks = 'EMAHook'", "custom_hooks is 'EMAHook', expected a list of dicts or None"))),
+    refused('type-option', '`train_cfg=3`, as an option', option('train_cfg', 3),
+            'config.py: train_cfg is 3, expected a dict or None'),
     refused('tta-no-resize', '`--tta 0.5 1` for a pipeline that resizes nothing', option('', tta=[0.5, 1]),
             'has none of Resize'),
 ]
