@@ -49,13 +49,16 @@ def _no_collection() -> Iterator[None]:
 
 
 def check_structure(path: str, coco: Any) -> None:
-    """A UserError unless there are lists of images and categories, and if any of annotations, all of objects."""
+    """A UserError unless there are lists of images, not empty, and categories, and if any of annotations, of objects.
+    """
     if not isinstance(coco, dict):
         raise UserError(f'{path} holds a {type(coco).__name__}, no object with images, annotations and categories')
     for part in PARTS:
         items = coco.get(part, [] if part == 'annotations' else None)
         if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
             raise UserError(f'{path}: {part} is missing or no list of objects, as COCO has it')
+    if not coco['images']:
+        raise UserError(f'{path} lists no image')
 
 
 def audit(coco: dict, masks: bool | None = None, labelled: bool | None = None) -> list[Finding]:

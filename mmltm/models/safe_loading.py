@@ -152,8 +152,11 @@ def _load_storage(content: bytes) -> Any:
         raise refusal('a pickled tensor', error) from error
 
 
-class DataUnpickler(pickle.Unpickler):
-    """Reads arrays, tensors and plain data; a UserError names any other class or function."""
+class DataUnpickler(pickle._Unpickler):
+    """Reads arrays, tensors and plain data; a UserError names any other class or function.
+
+    It is the one in Python: for the one in C a few bytes are enough to make room for gigabytes.
+    """
     allowed = {
         **_ARRAYS, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
         'torch.storage._load_from_bytes': _load_storage,

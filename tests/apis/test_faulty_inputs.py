@@ -297,6 +297,8 @@ ROWS = [
     refused('no-categories', 'no `categories`', text(b'{"images": []}'), 'categories is missing or no list of objects'),
     refused('odd-items', 'annotations that are no objects', text(
         b'{"images": [], "categories": [], "annotations": [1]}'), 'annotations is missing or no list of objects'),
+    refused('no-images', 'an empty list of images', text(b'{"images": [], "categories": []}'),
+            'file.json lists no image'),
     in_file('image-twice', 'an image id twice', again('images', 1), 'image id occurs before'),
     in_file('image-id-text', 'ids of images as text', of('images', 1, id='2'), 'image id is no whole number'),
     in_file('image-id-absent', 'an image without id', of('images', 1, id=None), 'image id is no whole number'),

@@ -12,6 +12,7 @@ import pickle
 import re
 import runpy
 import threading
+import tracemalloc
 import types
 import zipfile
 import zlib
@@ -96,6 +97,16 @@ def hostile():
 def checkpoint(make, read=functools.partial(check_file, 'checkpoint')):
     """Reads the checkpoint that ``make`` has written."""
     return lambda folder: read(make())
+
+
+def room_for(read):
+    """What is read, and the room that it takes."""
+    def provoke(folder):
+        tracemalloc.start()
+        result, room = read(), tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return f'{result}, {room >> 20} MB'
+    return provoke
 
 
 def archive(content, compression=zipfile.ZIP_STORED):
@@ -311,6 +322,8 @@ ROWS = (
     Row('pickle-data', 'pickled results without code', 'they are read', checkpoint(
         lambda: pickled([dict(a=torch.ones(1), b=np.zeros(1), c=np.float32(2))], 'x.pkl'), mmengine.load),
         r"'a': tensor\(\[1.\]\), 'b': array\(\[0.\]\), 'c': np.float32\(2.0\)"),
+    Row('pickle-room', 'a pickle of ten bytes that claims gigabytes', 'it is read; no room is made for it', room_for(
+        lambda: mmengine.load(written(b'\x80\x02]r\0\0\0\1.', 'x.pkl'))), r'^\[\], 0 MB'),
     Row('image-12-bit', 'an image of 12 bits in 16, black today', 'scaled by 4095, with one warning',
         image(deep(0, 4000)), r"\(4, 5, 3\), 'uint8', 0, 249"),
     Row('image-10-bit', 'an image of 10 bits in 16', 'scaled by 1023', image(deep(512, 1023)), "'uint8', 128, 255"),
