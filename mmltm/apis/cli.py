@@ -26,8 +26,8 @@ class CfgOptions(DictAction):
         setattr(namespace, self.dest, {})
         try:
             super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:  # of brackets
-            raise argparse.ArgumentError(self, str(error)) from error
+        except (AssertionError, RecursionError) as error:  # of brackets; of commas outside of them
+            raise argparse.ArgumentError(self, f'brackets or commas of {" ".join(values)} are wrong') from error
         given = getattr(namespace, self.dest)
         if (option_string or '').endswith('-new'):
             given = {NewKey(key): value for key, value in given.items()}

@@ -22,6 +22,8 @@ from mmltm.errors import UserError, summary
 
 # Annotations whose masks are looked at together: as many as fit a processor's cache.
 _BLOCK = 20_000
+#: Nobody reads larger images (OpenCV by default neither), for whose masks pycocotools would take all memory.
+MAX_PIXELS = 2**30
 
 
 def read_json(path: str) -> Any:
@@ -174,7 +176,8 @@ class _Audit:
             np.array(list(map(str, files)), object), np.array([not isinstance(name, str) for name in files], bool))
         sides = [_integers(_column(self.images, key)) for key in ('width', 'height')]
         wrong = np.any([bad | (values <= 0) for values, bad in sides], axis=0)
-        self.found['width or height is missing or no whole number above 0'] = wrong
+        wrong |= np.prod([values for values, _ in sides], axis=0, dtype=float) >= MAX_PIXELS
+        self.found['width or height is missing or not above 0, or too large'] = wrong
         self.sizes = np.where(wrong[:, None], np.nan, np.stack([values for values, _ in sides], axis=1))
         names = _column(self.categories, 'name')
         nameless = np.array([not (isinstance(name, str) and name.strip()) for name in names], bool)
@@ -260,7 +263,7 @@ def _judge_masks(segmentations: Sequence, width: np.ndarray, height: np.ndarray)
 def _judge_rle(mask: dict, width: float, height: float) -> tuple[bool, bool]:
     """Whether a run-length encoding cannot be read, and whether it is of another size than its image."""
     size, counts = mask.get('size'), mask.get('counts')
-    if not (isinstance(size, list) and len(size) == 2 and counts and isinstance(counts, (str, list))):
+    if not (isinstance(size, list) and [*map(type, size)] == [int, int] and counts and isinstance(counts, (str, list))):
         return True, False
     runs = counts if isinstance(counts, list) else _runs(counts)
     if not all(type(run) is int and run >= 0 for run in runs):

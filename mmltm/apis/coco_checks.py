@@ -24,8 +24,9 @@ CHECKS = {
     'file_name is missing or no text': Check('images', True, 'name the file of each image', DROPPED),
     'file_name occurs before': Check(
         'images', False, 'list each image once, with all its annotations', 'moves all annotations to the first'),
-    'width or height is missing or no whole number above 0': Check(
-        'images', True, 'write the size of each image', 'reads the size from the file in --images, else drops them'),
+    'width or height is missing or not above 0, or too large': Check(
+        'images', True, 'write the size of each image in pixels, less than 2**30 in all',
+        'reads the size from the file in --images, else drops them'),
     'file does not exist': Check(
         'images', True, 'check the image folder', 'drops them, and with them their annotations'),
     'file is empty': Check('images', True, 'replace the file or take it off', DROPPED),

@@ -157,7 +157,7 @@ def _set(key: str, value: Callable[[dict], Any]) -> Callable[[dict, str | None],
 _REPAIRS: dict[str, Callable[[dict, str | None], Change]] = {
     'image id is no whole number': _to_number('id'),
     'file_name occurs before': _merge('images', 'file_name', 'image_id'),
-    'width or height is missing or no whole number above 0': _set_size,
+    'width or height is missing or not above 0, or too large': _set_size,
     'width and height are not those of the file': _set_size,
     'category id is no whole number': _to_number('id'),
     'category id occurs before': _same_category,

@@ -8,6 +8,7 @@ what the config says. Remote storage (``backend_args``, URLs) is not looked at.
 import os
 import os.path as osp
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
@@ -174,8 +175,9 @@ def _dataset_class(scope: str, dataset: ConfigDict) -> Any:
     """The class of a dataset; None if no registry knows it."""
     if not isinstance(dataset.type, str):
         return dataset.type
-    with DATASETS.switch_scope_and_registry(scope) as registry:
+    with DATASETS.switch_scope_and_registry(scope) as registry, suppress(RuntimeError):  # of what is no name at all
         return registry.get(dataset.type)
+    return None
 
 
 def _read_annotations(cfg: Config, split: str, files: DatasetFiles, dataset: ConfigDict, kind: Any) -> dict | None:

@@ -63,7 +63,7 @@ def check_loop(cfg: Config) -> None:
 
 def check_amp(cfg: Config) -> None:
     """Checks that there is a device for mixed precision; mmengine refuses to use it on a CPU."""
-    kind = cfg.optim_wrapper.get('type', '')
+    kind = cfg.optim_wrapper.get('type') or ''
     kind = kind if isinstance(kind, str) else kind.__name__
     if kind.endswith('AmpOptimWrapper') and get_device() in ('cpu', 'mps'):
         raise UserError('AmpOptimWrapper needs a GPU, and none is available: take mmltm.BFloat16OptimWrapper, or '

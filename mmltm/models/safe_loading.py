@@ -52,15 +52,59 @@ def _statistic(owner: Any, name: str) -> Callable:
     return getattr(owner, name)
 
 
+class _DType:
+    """Stands for a ``numpy.dtype`` while a pickle is read, whose own state may say that numbers are addresses."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in 'biufcSUO':
+            raise pickle.UnpicklingError(f'GLOBAL numpy.dtype of {code!r}')
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for an array while a pickle is read; NumPy itself believes what a pickle says of shape and type."""
+    array = np.zeros(0)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, fortran, content = state
+        order: Any = 'F' if fortran else 'C'
+        if kind.dtype.hasobject:
+            self.array = np.fromiter(_finish(content), object, len(content)).reshape(shape, order=order)
+        else:
+            self.array = np.ndarray(shape, kind.dtype, content, order=order).copy('K')
+
+
+def _finish(value: Any) -> Any:
+    """What a pickle held, with arrays in place of those that stood for them."""
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, dict):
+        value.update({key: _finish(item) for key, item in value.items()})
+    elif isinstance(value, list):
+        value[:] = map(_finish, value)
+    elif type(value) is tuple:
+        return tuple(map(_finish, value))
+    elif isinstance(value, (HistoryBuffer, argparse.Namespace)):
+        _finish(vars(value))
+    return value
+
+
 # Under the names of NumPy 1 and 2.
-_ARRAYS: dict[str, Any] = {
-    f'{module}.multiarray.{name}': function for module in ('numpy.core', 'numpy._core')
-    for name, function in (('scalar', np.float64(0).__reduce__()[0]), ('_reconstruct', np.zeros(0).__reduce__()[0]))}
-_DTYPES = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?SU'}
+_ARRAYS: dict[str, Callable] = {'numpy.ndarray': _Array, 'numpy.dtype': _DType}
+_scalar: Any = np.float64(0).__reduce__()[0]
+for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+    _ARRAYS[f'{_module}._reconstruct'] = _Array
+    _ARRAYS[f'{_module}.scalar'] = lambda kind, *content: _scalar(kind.dtype, *content)
 # Logs of a training (numbers of numpy among them), and the command lines that DeiT and timm keep.
 torch.serialization.add_safe_globals([
-    HistoryBuffer, _named('builtins.getattr', _statistic), *(_named(*item) for item in _ARRAYS.items()),
-    np.ndarray, np.dtype, *_DTYPES, slice, argparse.Namespace])
+    HistoryBuffer, _named('builtins.getattr', _statistic), *(_named(*item) for item in _ARRAYS.items()), _Array, _DType,
+    slice, argparse.Namespace])
 
 
 def load_from_local(path: str, map_location: Any = 'cpu', mmap: bool = False) -> Any:
@@ -111,7 +155,7 @@ def _load(path: str, map_location: Any, mmap: bool) -> Any:
             raise UserError(f'its records would inflate to {inflated:,} bytes')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of kinds of pickles that it may fail to read
-        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and archive)
+        return _finish(torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and archive))
 
 
 def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, progress: bool = True) -> Any:
@@ -158,8 +202,7 @@ class DataUnpickler(pickle._Unpickler):
     It is the one in Python: for the one in C a few bytes are enough to make room for gigabytes.
     """
     allowed = {
-        **_ARRAYS, 'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
-        'torch.storage._load_from_bytes': _load_storage,
+        **_ARRAYS, 'torch.storage._load_from_bytes': _load_storage,
         'torch._utils._rebuild_tensor_v2': torch._utils._rebuild_tensor_v2}  # type: ignore[attr-defined]
 
     def find_class(self, module: str, name: str) -> Any:
@@ -176,7 +219,7 @@ class DataPickleHandler(PickleHandler):
     """mmengine's handler of pickles (proposals, predictions, annotations), of data alone."""
 
     def load_from_fileobj(self, file: BinaryIO, **kwargs: Any) -> Any:
-        return DataUnpickler(file, **kwargs).load()
+        return _finish(DataUnpickler(file, **kwargs).load())
 
 
 @register_handler(['yaml', 'yml'])

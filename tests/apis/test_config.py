@@ -57,6 +57,13 @@ def parsed(*words):
     return parser.parse_args(words).cfg_options
 
 
+@pytest.mark.parametrize('option', ['a', 'a=(1,2', 'a=7x=[1,2]'])
+def test_options_that_cannot_be_parsed(capsys, option):
+    with pytest.raises(SystemExit):
+        parsed('--cfg-options', option)
+    assert 'error: argument --cfg-options' in capsys.readouterr().err
+
+
 def test_new_keys_are_declared(tmp_path):
     path = write(tmp_path / 'c.py', PIPELINES)
     with pytest.raises(UserError, match='nothing reads mine .a key that is new: --cfg-options-new.'):

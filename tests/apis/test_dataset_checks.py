@@ -107,6 +107,11 @@ def test_default_categories_of_the_dataset_class(detection):
     assert '3 in' in line and '80 in CocoDataset.METAINFO' in line
 
 
+def test_a_type_that_is_no_name_is_left_to_the_builder(classification):
+    classification.train_dataloader.dataset.type = ''
+    check_datasets(classification, ('train', ))
+
+
 def test_subset_of_the_files_categories(detection, coco):
     rewrite(coco, 'train', categories=categories('circle', 'blob', 'square', 'star'))
     check_datasets(detection, SPLITS)

@@ -283,7 +283,7 @@ def outside(content):
 
 MASK = 'segmentation cannot be read as polygons or RLE'
 BOX = 'bbox is missing or not four finite numbers'
-SIZE = 'width or height is missing or no whole number above 0'
+SIZE = 'width or height is missing or not above 0, or too large'
 THREE = 'polygon of fewer than 3 points, or of an odd number of coordinates'
 SQUARE = [2, 3, 12, 3, 12, 13, 2, 13]
 NAN = float('nan')
@@ -307,6 +307,8 @@ ROWS = [
             'file_name is missing or no text'),
     in_file('no-size', 'an image without `width`', of('images', 0, width=None), SIZE),
     in_file('size-text', '`height` as text', of('images', 0, height='20'), SIZE),
+    in_file('size-claimed', 'an image of 2,147,483,648 x 20 pixels, whose masks would take gigabytes', of(
+        'images', 0, width=2**31), SIZE),
     in_file('other-size', '`width` and `height` exchanged', of('images', 0, width=HEIGHT, height=WIDTH),
             'width and height are not those of the file'),
     in_file('exif', 'a photograph turned by its EXIF orientation', of('images', 0, file_name='sideways.jpg'),
@@ -376,6 +378,8 @@ ROWS = [
     in_file('rle-size', 'RLE of another size than its image', of(
         'annotations', 0, segmentation=dict(size=[WIDTH, HEIGHT], counts=[0, WIDTH * HEIGHT])),
         'RLE is of another size than the image'),
+    in_file('rle-size-list', 'RLE whose size holds a list', of('annotations', 0, segmentation=dict(
+        size=[HEIGHT, []], counts=[0, WIDTH * HEIGHT])), MASK),
     in_file('rle-sum', 'RLE that ends early', of('annotations', 0, segmentation=dict(
         size=[HEIGHT, WIDTH], counts=[0, 10])), 'RLE is of another size than the image'),
     in_file('rle-text', 'compressed RLE that ends early, where pycocotools takes pixels from anywhere', of(

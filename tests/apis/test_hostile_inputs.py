@@ -66,6 +66,17 @@ class Attribute:
         return getattr, (HistoryBuffer, '__init__')
 
 
+class Addresses:
+    """Unpickled by NumPy it is an array of numbers that are taken for Python objects, at addresses of one's choice."""
+
+    class Kind:
+        def __reduce__(self):
+            return np.dtype, ('f8', False, True), (3, '<', None, None, None, -1, -1, 63)
+
+    def __reduce__(self):
+        return np.zeros(0).__reduce__()[0], (np.ndarray, (0,), b'b'), (1, (1,), self.Kind(), False, [5])
+
+
 class Storage:
     """Pickled bytes of a tensor, which PyTorch unpickles in turn."""
 
@@ -322,6 +333,14 @@ ROWS = (
     Row('pickle-data', 'pickled results without code', 'they are read', checkpoint(
         lambda: pickled([dict(a=torch.ones(1), b=np.zeros(1), c=np.float32(2))], 'x.pkl'), mmengine.load),
         r"'a': tensor\(\[1.\]\), 'b': array\(\[0.\]\), 'c': np.float32\(2.0\)"),
+    Row('ckpt-addresses', 'an array, the type of which says that its numbers are addresses of objects', 'refused',
+        checkpoint(lambda: saved(dict(meta=Addresses()))), 'cannot read checkpoint x.pth: TypeError'),
+    Row('pickle-arrays', 'arrays of other byte order, in columns, of text, of objects', 'they are read',
+        lambda folder: [(array.dtype.str, array.flags.f_contiguous, array.tolist()) for array in mmengine.load(pickled(
+            [np.array([1.5, 2], '>f8'), np.array([[1, 2], [3, 4]], np.int16, order='F'), np.array(['a', 'bc']),
+             np.array([{}, np.float32(3)], object)], 'x.pkl'))],
+        re.escape("[('>f8', True, [1.5, 2.0]), ('<i2', True, [[1, 2], [3, 4]]), ('<U2', True, ['a', 'bc']), "
+                  "('|O', True, [{}, np.float32(3.0)])]")),
     Row('pickle-room', 'a pickle of ten bytes that claims gigabytes', 'it is read; no room is made for it', room_for(
         lambda: mmengine.load(written(b'\x80\x02]r\0\0\0\1.', 'x.pkl'))), r'^\[\], 0 MB'),
     Row('image-12-bit', 'an image of 12 bits in 16, black today', 'scaled by 4095, with one warning',

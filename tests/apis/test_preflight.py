@@ -37,6 +37,7 @@ def test_bad_ratios(settings, message):
 def test_mixed_precision_needs_a_gpu(monkeypatch):
     monkeypatch.setattr('mmltm.apis.preflight.get_device', lambda: 'cpu')
     check_amp(Config(dict(optim_wrapper=dict(type='OptimWrapper'))))
+    check_amp(Config(dict(optim_wrapper=dict(type=None))))
     with pytest.raises(UserError, match='needs a GPU'):
         check_amp(Config(dict(optim_wrapper=dict(type='AmpOptimWrapper'))))
     monkeypatch.setattr('mmltm.apis.preflight.get_device', lambda: 'cuda')
