@@ -9,7 +9,9 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from rich.table import Table
 
-from mmltm.apis.config_keys import NewKey
+
+class NewKey(str):
+    """A key of ``--cfg-options-new``: it may be unknown."""
 
 
 class CfgOptions(DictAction):

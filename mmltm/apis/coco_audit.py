@@ -8,9 +8,9 @@ take seconds.
 import gc
 import json
 import os.path as osp
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -90,13 +90,14 @@ def _integers(values: Sequence) -> tuple[np.ndarray, np.ndarray]:
 
 def numbers_of(rows: Sequence[list]) -> np.ndarray:
     """The numbers of all lists one after another; NaN for what is no number."""
-    if set(map(type, chain.from_iterable(rows))) <= {int, float}:
-        try:
-            return np.fromiter(chain.from_iterable(rows), np.float64)
-        except OverflowError:
-            pass
-    return np.array([float(value) if type(value) in (int, float) and abs(value) < 1e300 else np.nan
-                     for value in chain.from_iterable(rows)], np.float64)
+    numbers = array('d')
+    try:
+        for row in rows:
+            numbers.fromlist(row)
+        return np.array(numbers)
+    except (TypeError, OverflowError):
+        return np.array([float(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else np.nan
+                         for row in rows for value in row], np.float64)
 
 
 def _repeated(values: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -228,7 +229,7 @@ def _judge_masks(segmentations: Sequence, width: np.ndarray, height: np.ndarray)
             unreadable[i], rle[i] = _judge_rle(mask, width[i], height[i])
         elif not isinstance(mask, list):
             unreadable[i] = True
-        elif all(isinstance(polygon, list) for polygon in mask):
+        elif set(map(type, mask)) == {list}:
             polygons += mask
             owners += [i] * len(mask)
         else:
@@ -266,7 +267,7 @@ def _judge_rle(mask: dict, width: float, height: float) -> tuple[bool, bool]:
     if not (isinstance(size, list) and [*map(type, size)] == [int, int] and counts and isinstance(counts, (str, list))):
         return True, False
     runs = counts if isinstance(counts, list) else _runs(counts)
-    if not all(type(run) is int and run >= 0 for run in runs):
+    if set(map(type, runs)) != {int} or min(runs) < 0:
         return True, False
     return False, np.isfinite(width) and not (size == [height, width] and sum(runs) == height * width)
 

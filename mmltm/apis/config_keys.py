@@ -12,6 +12,7 @@ from mmengine.runner import LogProcessor, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmltm.apis.cli import NewKey
 from mmltm.errors import UserError
 from mmltm.merging import Merger
 from mmltm.models.mergers import TOKEN_MERGERS
@@ -54,10 +55,6 @@ _FREE_FORM = ('custom_keys', 'metainfo')
 # What a backbone says to its mergers itself, and what the plan of its blocks takes off their config.
 _PLANNED = {'source', 'target', 'embed_dims', 'first', 'base', 'whole', 'groups', 'index', 'depth', 'mlp_ratio'}
 _PLANS = {'ratio', 'r', 'p', 'window', 'rounding', 'img_size', 'position'}
-
-
-class NewKey(str):
-    """A key of ``--cfg-options-new``: it may be unknown."""
 
 
 def _class_of(kind: Any, scope: str) -> Any:
