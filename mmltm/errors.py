@@ -60,6 +60,8 @@ def run(main: Callable[[], None], *refusals: type[Exception]) -> None:
 
     The environment variable ``MMLTM_TRACEBACK=1`` shows the traceback instead.
     """
+    if callable(signal.getsignal(signal.SIGINT)):  # that of the start-up; one that ignores Ctrl-C stays
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmltm.apis.config import nested_dicts
+from mmltm.apis.config_keys import nested_dicts
 from mmltm.apis.dataset_checks import Labels
 from mmltm.engine.runner_utils import unwrapped_model
 from mmltm.errors import UserError

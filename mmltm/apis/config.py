@@ -4,9 +4,8 @@ One way for mmdet and mmpretrain, told apart by the config's ``default_scope``.
 """
 
 import difflib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.utils import get_installed_path, is_installed
@@ -61,17 +60,6 @@ def load_config(name: str, options: dict | None = None, data_root: str | None = 
         if loader and not loader.get('num_workers'):  # a contradiction would end in a traceback
             loader.persistent_workers = False
     return cfg
-
-
-def nested_dicts(key: str, value: Any, without: Container[str] = ()) -> Iterator[tuple[str, dict]]:
-    """Yields each dict in nested dicts and lists, and its key in the config, but none below the names ``without``."""
-    if isinstance(value, dict):
-        yield key, value
-    elif not isinstance(value, (list, tuple)):
-        return
-    for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if name not in without:
-            yield from nested_dicts(f'{key}.{name}', item, without)
 
 
 def find_config(name: str) -> Path:

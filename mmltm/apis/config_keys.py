@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine import registry
@@ -112,18 +112,23 @@ def check_keys(cfg: Config, options: Mapping[str, Any]) -> None:
 def _suggestion(cfg: Config, parts: list[str], i: int, known: set[str]) -> str:
     near = difflib.get_close_matches(parts[i], sorted(known), n=1)
     whole = ['.'.join([*parts[:i], near[0], *parts[i + 1:]])] if near else difflib.get_close_matches(
-        '.'.join(parts), [path for path, _ in _walk('', cfg._cfg_dict)], n=1)
+        '.'.join(parts), [path for path, _ in walk('', cfg._cfg_dict)], n=1)
     return f'; did you mean {whole[0]}?' if whole else ''
 
 
-def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Each value in nested dicts and lists, and its dotted key."""
+def walk(key: str, value: Any, without: Container[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Yields a value, and each in its nested dicts and lists but below the names ``without``, with its dotted key."""
+    yield key, value
     items: Iterable = value.items() if isinstance(value, dict) else enumerate(value) \
         if isinstance(value, (list, tuple)) else ()
     for name, item in items:
-        below = f'{path}.{name}' if path else str(name)
-        yield below, item
-        yield from _walk(below, item)
+        if name not in without:
+            yield from walk(f'{key}.{name}' if key else str(name), item, without)
+
+
+def nested_dicts(key: str, value: Any, without: Container[str] = ()) -> Iterator[tuple[str, dict]]:
+    """The dicts of :func:`walk`."""
+    return ((name, part) for name, part in walk(key, value, without) if isinstance(part, dict))
 
 
 def _unscoped(value: Any) -> Any:
@@ -150,7 +155,7 @@ def follow_variables(cfg: Config, options: dict) -> dict:
             continue
         if name == 'data_root':
             raise UserError(f'--cfg-options {key}: the data sets have read it already: use --data-root DIR')
-        places = [path for path, item in _walk('', cfg._cfg_dict) if path.partition('.')[0] in TOP_LEVEL
+        places = [path for path, item in walk('', cfg._cfg_dict) if path.partition('.')[0] in TOP_LEVEL
                   and type(item) is type(cfg[name]) and _unscoped(item) == _unscoped(cfg[name])]
         if not isinstance(cfg[name], (dict, list, tuple)):
             hint = f', one of {", ".join(places[:3])}' if places else ''

@@ -20,7 +20,7 @@ from mmltm.apis.cli import make_table
 from mmltm.apis.coco_audit import audit, check_structure, read_json
 from mmltm.apis.coco_checks import Finding
 from mmltm.apis.coco_files import audit_files
-from mmltm.apis.config import nested_dicts
+from mmltm.apis.config_keys import nested_dicts
 from mmltm.apis.data_root import leaf_datasets
 from mmltm.apis.listing_checks import check_listing
 from mmltm.apis.readers import class_folders

@@ -28,9 +28,11 @@ class WholeFileBackend(LocalBackend):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, filepath)
-        except OSError as error:
+        except BaseException as error:  # Ctrl-C, too
             if osp.isfile(unfinished):
                 os.remove(unfinished)
+            if not isinstance(error, OSError):
+                raise
             raise UserError(f'cannot write {filepath} ({len(obj) / 1e6:.1f} MB): {error.strerror}; what was written '
                             'before is whole: make room, or choose another folder, and go on with --resume') from error
 

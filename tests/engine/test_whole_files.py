@@ -2,6 +2,7 @@
 
 import re
 import resource
+import signal
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -36,6 +37,13 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
             save({'x': torch.zeros(99999)}, str(path))
         assert path.read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_ctrl_c_leaves_no_half_file(tmp_path, monkeypatch):
+    monkeypatch.setattr('os.fsync', lambda file: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint({}, str(tmp_path / 'a.pth'))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
