@@ -545,6 +545,9 @@ RUNS = (
     ('a data loader worker killed by the system', 'refused: ... data loader worker 7 was killed (signal: Killed) ...',
      'test_errors.py', 'known_errors_are_one_line'),
     ('Ctrl-C', 'one line, status 130', 'test_errors.py', 'ctrl_c_is_one_line'),
+    ('Ctrl-C while a tool starts', 'the same', 'tools/test_train_cli.py', 'ctrl_c_while_a_tool_starts'),
+    ('Ctrl-C while a checkpoint is written', 'the same; no half file is left', 'engine/test_whole_files.py',
+     'ctrl_c_leaves_no_half_file'),
     ('a rank killed in the middle of an epoch', 'it is named; with `MAX_RESTARTS` the job starts again, and comes to '
      'the same weights', 'engine/test_torchrun.py', 'a_killed_rank_is_named_and_the_job_starts_again'),
     ('FSDP or DeepSpeed with what they cannot do, or without DeepSpeed', 'refused before training',

@@ -45,6 +45,13 @@ def test_unknown_config_ends_with_one_line(run_tool, root, tmp_path):
     assert process.stderr.count('\n') == 1
 
 
+def test_ctrl_c_while_a_tool_starts(root, run_tool):
+    process = run_tool(sys.executable, '-c', f'import signal, sys; sys.path.insert(0, {str(root / "tools")!r}); '
+                       'import _bootstrap; signal.raise_signal(signal.SIGINT)', cwd=root)
+    assert process.returncode == 130
+    assert process.stderr == 'interrupted while starting: nothing has been written\n'
+
+
 @pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
 def test_scripts_parse_and_tell_their_usage(root, script):
     path = root / 'tools' / script
