@@ -32,7 +32,7 @@ from mmltm.visualization import MergeRecorder, Sheet, draw_sheets, to_picture, v
 EXAMPLES = """
 examples:
   # what tools/quickstart.sh has trained
-  python demo/app.py configs/mini/mask_rcnn_ltm_effvit_mini_pretrained.py work_dirs/quickstart/detector/epoch_7.pth \\
+  python demo/app.py configs/mini/mask_rcnn_ltm_effvit_mini_pretrained.py work_dirs/quickstart/detector/epoch_8.pth \\
       --images data/mini_coco/val2017
 
   # a detector and a classifier

@@ -31,7 +31,7 @@ make_data crops data/mini_scenes data/mini_crops --size 48
 echo "Training a classifier of shapes; logs are in $work"
 train configs/mini/ltm_efficientvit_b0_mini.py data/mini_crops "$work/classifier"
 echo "Training a detector that starts from it"
-train "$config" "$data" "$work/detector" --cfg-options \
+train "$config" "$data" "$work/detector" --cfg-options train_cfg.val_interval=100 \
     model.backbone.pretrained="$(cat "$work/classifier/last_checkpoint")"
 checkpoint=$(cat "$work/detector/last_checkpoint")
 echo "Testing"
