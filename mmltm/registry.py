@@ -14,5 +14,7 @@ HOOKS = Registry('hook', parent=parents.HOOKS, scope='mmltm', locations=['mmltm.
 METRICS = Registry('metric', parent=parents.METRICS, scope='mmltm', locations=['mmltm.evaluation'])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=parents.OPTIM_WRAPPERS, scope='mmltm', locations=['mmltm.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optim wrapper constructor', parent=parents.OPTIM_WRAPPER_CONSTRUCTORS, scope='mmltm', locations=['mmltm.engine'])
 RUNNERS = Registry('runner', parent=parents.RUNNERS, scope='mmltm', locations=['mmltm.engine'])
 STRATEGIES = Registry('strategy', parent=parents.STRATEGIES, scope='mmltm', locations=['mmltm.engine'])

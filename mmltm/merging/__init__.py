@@ -3,6 +3,7 @@
 from .base import GridMerger, Host, MergeOperator, Merger
 from .evit import EViT
 from .grids import check_ratios, window_schedule
+from .learning import class_targets, finish_epoch
 from .ltm import LTM
 from .ltmp import LTMP
 from .masks import least_squares_inverse, normalize_mask
@@ -15,5 +16,5 @@ from .tome import ToMe
 from .windowed import WindowedMerge
 
 __all__ = ['LTM', 'LTMP', 'AvgPool', 'EViT', 'GridMerger', 'Host', 'MergeOperator', 'Merger', 'Random',
-           'SequenceMerger', 'SoftMerging', 'ToFu', 'ToMe', 'WindowedMerge', 'check_ratios', 'least_squares_inverse',
-           'normalize_mask', 'window_schedule']
+           'SequenceMerger', 'SoftMerging', 'ToFu', 'ToMe', 'WindowedMerge', 'check_ratios', 'class_targets',
+           'finish_epoch', 'least_squares_inverse', 'normalize_mask', 'window_schedule']

@@ -2,15 +2,23 @@
 
 from importlib.util import find_spec
 
-from .backbones import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
+from .backbones import (
+    EfficientViT,
+    LTMEfficientViT,
+    LTMMobileViT,
+    LTMSwin,
+    LTMSwinV2,
+    LTMVisionTransformer,
+    LTMViTSAM,
+)
 from .heads import EfficientViTClsHead
 from .lora import LTMLoRAModel
 from .mergers import TOKEN_MERGERS
 from .necks import SimpleFPN
 
 __all__ = [
-    'EfficientViT', 'EfficientViTClsHead', 'LTMEfficientViT', 'LTMLoRAModel', 'LTMMobileViT', 'LTMSwin',
-    'LTMVisionTransformer', 'SimpleFPN', 'TOKEN_MERGERS'
+    'EfficientViT', 'EfficientViTClsHead', 'LTMEfficientViT', 'LTMLoRAModel', 'LTMMobileViT', 'LTMSwin', 'LTMSwinV2',
+    'LTMViTSAM', 'LTMVisionTransformer', 'SimpleFPN', 'TOKEN_MERGERS'
 ]
 
 if find_spec('mmdet'):  # classifiers need none

@@ -24,13 +24,14 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
 
     Args:
         model (nn.Module): A backbone, or a model with one in ``backbone``: mmpretrain's ``MobileViT``,
-            ``VisionTransformer`` (ViT and DeiT) or ``SwinTransformer``, or our ``EfficientViT``. It stays as it is.
+            ``VisionTransformer`` (ViT, DeiT, DINOv2), ``ViTSAM`` or ``SwinTransformer``, our ``EfficientViT``, or
+            timm's ``VisionTransformer`` (with or without distillation) or ``Eva``. It stays as it is.
         ratio (float or Sequence[float]): Share of tokens that blocks keep, as the backbones take it. Defaults to 0.7.
         **merger: Other settings of the merger, as ``type='LTM'`` or ``window=14``.
 
     Returns:
-        nn.Module: Of the model's class (a backbone: of the class with merging), on its device, with its modes of
-        training and its frozen parameters. A Runner will not draw its weights anew.
+        nn.Module: Of the model's class (a backbone: of the class with merging; timm's: of one derived from its own), on
+            its device, with its modes of training and its frozen parameters. A Runner will not draw its weights anew.
 
     Raises:
         UserError: For a backbone of another class, derived ones included, or one with layers that its class would not
@@ -40,6 +41,7 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
         >>> import mmltm
         >>> from mmpretrain import get_model
         >>> model = mmltm.apply_ltm(get_model('deit-small_4xb256_in1k', pretrained=True), ratio=0.7)
+        >>> model = mmltm.apply_ltm(timm.create_model('vit_base_patch14_dinov2', pretrained=True), ratio=0.7)
     """
     merger = dict(type='LTM', ratio=ratio, **merger)
     result: Any = copy.deepcopy(model)  # Any: only some modules have a backbone
@@ -52,6 +54,9 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
 
 def _merging(backbone: nn.Module, merger: dict) -> Any:
     """The backbone with merging, made of the given one's layers, which is used up."""
+    if type(backbone).__module__.startswith('timm.'):
+        from .timm_models import merge_timm
+        return merge_timm(backbone, merger)
     # The very class: a derived one may compute something else with the same layers.
     family = next((family for family in FAMILIES.values() if type(backbone) is family.vanilla), None)
     if family is None:

@@ -39,8 +39,8 @@ def model_config(name: str, ratio: Ratio | None = None, num_classes: int = 1000,
                  merger: dict | str | None = None) -> dict:
     """Config of mmpretrain's ``ImageClassifier``; arguments and errors as of :func:`~mmltm.apis.model.get_model`."""
     family = family_of(name)
-    arch, head = family.architectures[name.removeprefix(PREFIX)]
-    backbone: dict = dict(type=registered_type(family.vanilla), arch=arch)
+    arch, head, arguments = family.architectures[name.removeprefix(PREFIX)]
+    backbone: dict = dict(arguments, type=registered_type(family.vanilla), arch=arch)
     if name.startswith(PREFIX):
         merger = {'type': 'LTM', **(dict(type=merger) if isinstance(merger, str) else merger or {})}
         if ratio is None and not merger.keys() & {'ratio', 'r', 'p'} and not merger_type(merger).default_amount:

@@ -35,6 +35,7 @@ COLOURS = dict(
     efficientvit=([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], 'rgb'),
     vit=([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], 'rgb'),
     swin=([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], 'rgb'),
+    dinov2=([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], 'rgb'),
     augreg=([127.5, 127.5, 127.5], [127.5, 127.5, 127.5], 'rgb'))
 
 
@@ -176,7 +177,8 @@ def test_published_weights_are_of_the_model(name):
         assert weights == f"checkpoints/{name.replace('ltm_', '').replace('_finetune_in1k', '')}.pth"
         return
     size = dict(xxs='xxsmall', xs='xsmall', t='tiny', s='small', b='base')[name.replace('ltm_', '').split('_')[1]]
-    folders = dict(mobilevit='mobilevit', swin='swin_transformer', vit='deit', augreg='vision_transformer')
+    folders = dict(mobilevit='mobilevit', swin='swin_transformer', vit='deit', augreg='vision_transformer',
+                   dinov2='dinov2')
     listed = Path(mmpretrain.__file__).parent / '.mim/configs' / folders[family(name)] / 'metafile.yml'
     models = yaml.safe_load(listed.read_text())['Models']
     model, = (model for model in models if weights.endswith('/' + model['Weights'].split('/')[-1]))

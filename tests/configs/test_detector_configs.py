@@ -10,7 +10,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 
 from mmltm.apis.profiling import count_macs, network_call
-from mmltm.models import LTMSwin, LTMVisionTransformer
+from mmltm.models import LTMSwin, LTMVisionTransformer, LTMViTSAM
 from mmltm.models.builder import build_model
 from mmltm.models.heads.ssd_head import SSDHead
 
@@ -113,7 +113,7 @@ def test_mask_rcnn_maps_have_the_strides_of_their_anchors(name, load):
         maps = neck(backbone(torch.empty(1, 3, 320, 448, device='meta')))
     strides = cfg.rpn_head.anchor_generator.strides
     assert [tuple(level.shape) for level in maps] == [(1, 256, -(-320 // s), -(-448 // s)) for s in strides]
-    kinds = dict(swin=LTMSwin, vit_b=LTMVisionTransformer)
+    kinds = dict(swin=LTMSwin, vit_b=LTMVisionTransformer, vitdet=LTMViTSAM)
     assert all(isinstance(backbone, kind) for key, kind in kinds.items() if f'_{key}' in name)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmltm.merging.trace import mergers_of
-from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
+from mmltm.models import LTMEfficientViT, LTMMobileViT, LTMSwin, LTMSwinV2, LTMVisionTransformer, LTMViTSAM
 
 #: Masks for all images, with and without class statistics; masks that follow the image.
 MODES = ('static', 'instance')
@@ -40,6 +40,12 @@ FAMILIES = dict(
         [['mobilenetv2', 16, 2, 1, 1], ['mobilevit', 24, 2, 24, 48, 3, 2]], out_indices=(1, ), **kwargs), (112, 160)),
     LTMSwin=Small(lambda **kwargs: LTMSwin(
         dict(embed_dims=12, depths=[2, 2], num_heads=[1, 2]), out_indices=(0, ), **kwargs), (28, 40)),
+    LTMSwinV2=Small(lambda **kwargs: LTMSwinV2(
+        dict(embed_dims=12, depths=[2, 2], num_heads=[1, 2], extra_norm_every_n_blocks=0), window_size=4,
+        out_indices=(0, ), **kwargs), (32, 48)),
+    LTMViTSAM=Small(lambda **kwargs: LTMViTSAM(
+        dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48, global_attn_indexes=[1]),
+        img_size=(56, 80), patch_size=8, window_size=4, out_channels=8, **kwargs), (56, 80)),
     LTMVisionTransformer=Small(lambda **kwargs: LTMVisionTransformer(
         dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48), img_size=(56, 80), patch_size=8,
         **kwargs), (56, 80)))

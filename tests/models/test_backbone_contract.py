@@ -9,7 +9,15 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmltm.models import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
+from mmltm.models import (
+    EfficientViT,
+    LTMEfficientViT,
+    LTMMobileViT,
+    LTMSwin,
+    LTMSwinV2,
+    LTMVisionTransformer,
+    LTMViTSAM,
+)
 
 
 class Case(NamedTuple):
@@ -47,7 +55,12 @@ EFFICIENTVIT = dict(
     strides=(2, 4, 8, 16, 32), stages=((r'^stem', lambda _: 0), (r'^stages\.(\d)', lambda stage: stage + 1)),
     frozen=(-1, 0, 3, 4), **CONVOLUTIONAL)
 VIT = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48)
+SAM = dict(VIT, num_layers=4, global_attn_indexes=[1])
 SWIN = dict(embed_dims=12, depths=[2, 1, 2, 1], num_heads=[1, 2, 2, 4])
+SWINS = dict(
+    strides=(4, 8, 16, 32), stages=((r'^(?:patch_embed|absolute_pos_embed|drop_after_pos)', lambda _: 0),
+                                    (r'^(?:stages\.|norm)(\d)', lambda stage: stage)),
+    frozen=(-1, 0, 2, 3), **TRANSFORMER)
 
 CASES = dict(
     EfficientViT=Case(seeded(EfficientViT, 'b0'), **EFFICIENTVIT),
@@ -61,11 +74,16 @@ CASES = dict(
         ((r'^(?:patch_embed|pos_embed|cls_token|pre_norm|drop_after_pos)', lambda _: 1),
          (r'^(?:layers|mergers)\.(\d)', lambda layer: layer + 1), (r'^ln1', lambda _: 3)),
         frozen=(-1, 1, 3), **TRANSFORMER),
+    LTMViTSAM=Case(
+        seeded(LTMViTSAM, SAM, ratio=0.5, img_size=64, window_size=3, out_channels=0), (16, 16, 16, 16),
+        ((r'^(?:patch_embed|pos_embed|drop_after_pos)', lambda _: 1),
+         (r'^(?:layers|mergers)\.(\d)', lambda layer: layer + 1)),
+        frozen=(-1, 1, 4), **TRANSFORMER),
     LTMSwin=Case(
-        seeded(LTMSwin, SWIN, ratio=0.5, img_size=64, drop_path_rate=0., use_abs_pos_embed=True), (4, 8, 16, 32),
-        ((r'^(?:patch_embed|absolute_pos_embed|drop_after_pos)', lambda _: 0),
-         (r'^(?:stages\.|norm)(\d)', lambda stage: stage)),
-        frozen=(-1, 0, 2, 3), **TRANSFORMER),
+        seeded(LTMSwin, SWIN, ratio=0.5, img_size=64, drop_path_rate=0., use_abs_pos_embed=True), **SWINS),
+    LTMSwinV2=Case(
+        seeded(LTMSwinV2, dict(SWIN, extra_norm_every_n_blocks=2), ratio=0.5, img_size=64, drop_path_rate=0.,
+               use_abs_pos_embed=True, window_size=4), **SWINS),
 )
 
 

@@ -19,7 +19,8 @@ TIMM = dict(
     efficientvit_b0='efficientvit_b0', efficientvit_b1='efficientvit_b1', efficientvit_b2='efficientvit_b2',
     efficientvit_b3='efficientvit_b3', vit_t='deit_tiny_patch16_224', vit_s='vit_small_patch16_224',
     vit_b='deit_base_patch16_224', swin_t='swin_tiny_patch4_window7_224', swin_s='swin_small_patch4_window7_224',
-    swin_b='swin_base_patch4_window7_224')
+    swin_b='swin_base_patch4_window7_224', vit_sam_b='samvit_base_patch16',
+    dinov2_s='vit_small_patch14_dinov2', swin_l='swin_large_patch4_window7_224', swinv2_t='swinv2_tiny_window8_256')
 
 #: The classifier of mit-han-lab/efficientvit, in terms of timm's.
 MIT = (
@@ -85,7 +86,7 @@ def assert_equal_logits(model, reference, size):
 
 @pytest.mark.parametrize('name, size', [
     ('mobilevit_xxs', (96, 128)), ('efficientvit_b0', (96, 64)), ('efficientvit_b2', (64, 64)),
-    ('vit_t', (224, 224)), ('swin_t', (224, 224))])
+    ('vit_t', (224, 224)), ('swin_t', (224, 224)), ('swinv2_t', (256, 256)), ('dinov2_s', (518, 518))])
 def test_logits_equal_timms(name, size, reference):
     timms = reference(name)
     result = convert(timms.state_dict(), name)

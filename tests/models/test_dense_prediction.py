@@ -6,11 +6,19 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.backbones import MobileViT, SwinTransformer, VisionTransformer
+from mmpretrain.models.backbones import MobileViT, SwinTransformer, SwinTransformerV2, VisionTransformer, ViTSAM
 from torch import nn
 
 from mmltm.apis.profiling import count_macs
-from mmltm.models import EfficientViT, LTMEfficientViT, LTMMobileViT, LTMSwin, LTMVisionTransformer
+from mmltm.models import (
+    EfficientViT,
+    LTMEfficientViT,
+    LTMMobileViT,
+    LTMSwin,
+    LTMSwinV2,
+    LTMVisionTransformer,
+    LTMViTSAM,
+)
 
 SWIN = dict(embed_dims=12, depths=[2, 2, 2, 2], num_heads=[1, 2, 2, 4])
 VIT = dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48)
@@ -19,8 +27,13 @@ BACKBONES = dict(
     efficientvit=(EfficientViT, LTMEfficientViT, dict(arch='b0', out_indices=(1, 2, 3, 4)), 'context.proj.bn'),
     mobilevit=(MobileViT, LTMMobileViT, dict(arch='xx_small', out_indices=(0, 1, 2, 3, 4)), 'attn.proj'),
     swin=(SwinTransformer, LTMSwin, dict(arch=SWIN, out_indices=(0, 1, 2, 3), pad_small_map=True), 'w_msa.proj'),
+    swin_v2=(SwinTransformerV2, LTMSwinV2,
+             dict(arch=dict(SWIN, extra_norm_every_n_blocks=0), out_indices=(0, 1, 2, 3), pad_small_map=True),
+             'w_msa.proj'),
     vit=(VisionTransformer, LTMVisionTransformer, dict(arch=VIT, out_type='featmap', out_indices=[1, 3]),
-         'attn.proj'))
+         'attn.proj'),
+    vit_sam=(ViTSAM, LTMViTSAM, dict(arch=dict(VIT, global_attn_indexes=[1, 3]), out_channels=0, window_size=7,
+                                     out_indices=[1, 3]), 'attn.proj'))
 GROWING = ((224, 224), (320, 320), (448, 448), (640, 640), (800, 1344))
 
 every_backbone = pytest.mark.parametrize('name', BACKBONES)
@@ -59,7 +72,7 @@ def silence_attention(name, model):
     assert last
     for parameter in [p for module in last for p in module.parameters()]:
         parameter.zero_()
-    if name == 'vit':
+    if name.startswith('vit'):
         model.pos_embed.zero_()
 
 

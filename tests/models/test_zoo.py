@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+import re
 import subprocess
 import sys
 
@@ -45,12 +46,12 @@ def test_importing_mmltm_imports_nothing_else(root):
 
 def test_names():
     names = mmltm.list_models()
-    assert len(names) == 26 and names == sorted(names)
+    assert len(names) == 48 and names == sorted(names)
     assert mmltm.list_models('ltm_vit') == ['ltm_vit_b', 'ltm_vit_s', 'ltm_vit_t']
     assert mmltm.list_models('*swin_b') == ['ltm_swin_b', 'swin_b'] and not mmltm.list_models('resnet')
 
 
-@pytest.mark.parametrize('name', [name for name in mmltm.list_models() if not name.startswith('ltm_')])
+@pytest.mark.parametrize('name', [name for name in mmltm.list_models() if not re.match(r'ltm_|swin.*_l$', name)])
 def test_twins_differ_by_masks_only(name):
     with torch.device('cpu' if 'swin' in name else 'meta'):
         vanilla, merging = (build(model_config(prefix + name, num_classes=7)) for prefix in ('', 'ltm_'))
@@ -179,6 +180,7 @@ def backbone(type_, **kwargs):
 
 
 VIT = dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48)
+SAM = dict(VIT, global_attn_indexes=[2])
 SWIN = dict(embed_dims=12, depths=[2, 1, 2], num_heads=[1, 2, 2])
 MOBILEVIT = [['mobilenetv2', 8, 2, 1, 2], ['mobilevit', 16, 2, 12, 24, 2, 2], ['mobilevit', 16, 2, 12, 24, 1, 2]]
 #: Backbones with arguments that are not the defaults, each of which the copy must have as well.
@@ -194,6 +196,15 @@ CUSTOM = dict(
         out_type='avg_featmap', with_cls_token=False, pre_norm=True, final_norm=False, qkv_bias=False,
         interpolate_mode='bilinear', layer_scale_init_value=0.1, norm_cfg=dict(type='LN', eps=1e-3),
         layer_cfgs=dict(act_cfg=dict(type='ReLU')), drop_rate=0.1, drop_path_rate=0.2, frozen_stages=1),
+    vit_sam=dict(
+        type_='ViTSAM', arch=SAM, in_channels=4, img_size=(64, 96), patch_size=8, out_indices=[1, -1], out_channels=8,
+        use_rel_pos=False, window_size=3, interpolate_mode='bilinear', norm_cfg=dict(type='LN', eps=1e-3),
+        layer_cfgs=dict(act_cfg=dict(type='ReLU')), drop_rate=0.1, drop_path_rate=0.2, frozen_stages=1),
+    swin_v2=dict(
+        type_='SwinTransformerV2', arch=dict(SWIN, extra_norm_every_n_blocks=2), in_channels=4, img_size=64,
+        window_size=[4, 8, 4], use_abs_pos_embed=True, out_indices=(0, 2), interpolate_mode='bilinear',
+        pad_small_map=True, drop_rate=0.1, norm_cfg=dict(type='LN', eps=1e-3), frozen_stages=0,
+        stage_cfgs=dict(block_cfgs=dict(ffn_cfgs=dict(act_cfg=dict(type='ReLU'))))),
     swin=dict(
         type_='SwinTransformer', arch=SWIN, in_channels=4, img_size=64, window_size=4, use_abs_pos_embed=True,
         out_indices=(0, 2), out_after_downsample=True, interpolate_mode='bilinear', pad_small_map=True, drop_rate=0.1,

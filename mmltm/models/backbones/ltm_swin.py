@@ -32,16 +32,19 @@ from mmltm.registry import MODELS
 from .common import MergingBackbone, check_arch, check_frozen, check_indices, freeze, run
 
 
+def attention(block: Any, grid: Grid, x: Tensor) -> Tensor:
+    """Attention of a Swin block in windows, of tokens (B, N, C)."""
+    # A map that is smaller than a window is padded to its size, where mmpretrain's class wants to be told so.
+    (height, width), padded = grid, tuple(max(side, block.attn.window_size) for side in grid)
+    if padded == tuple(grid) or block.attn.pad_small_map:
+        return block.attn(x, grid)
+    x = F.pad(x.unflatten(1, grid), (0, 0, 0, padded[1] - width, 0, padded[0] - height))
+    return block.attn(x.flatten(1, 2), padded).unflatten(1, padded)[:, :height, :width].flatten(1, 2)
+
+
 def attend(block: SwinBlock, grid: Grid, x: Tensor) -> Tensor:
     """First half of a Swin block: attention in windows and its residual."""
-    update, (height, width) = block.norm1(x), grid
-    # A map that is smaller than a window is padded to its size, where mmpretrain's class wants to be told so.
-    padded = tuple(max(side, block.attn.window_size) for side in grid)
-    if padded == tuple(grid) or block.attn.pad_small_map:
-        return block.attn(update, grid) + x
-    update = F.pad(update.unflatten(1, grid), (0, 0, 0, padded[1] - width, 0, padded[0] - height))
-    update = block.attn(update.flatten(1, 2), padded).unflatten(1, padded)
-    return update[:, :height, :width].flatten(1, 2) + x
+    return attention(block, grid, block.norm1(x)) + x
 
 
 def feed_forward(block: SwinBlock, operator: Any | None, x: Tensor) -> Tensor:
@@ -61,6 +64,8 @@ def window_reverse(windows: Tensor, height: int, width: int, side: int) -> Tenso
 
 class LTMSwinStage(BaseModule):
     """The blocks of a stage, with a merger or an identity for each, and what leads to the next stage, if any."""
+    attend = staticmethod(attend)
+    feed_forward = staticmethod(feed_forward)
 
     def __init__(self, blocks: nn.ModuleList, downsample: nn.Module | None, mergers: nn.ModuleList,
                  with_cp: bool) -> None:
@@ -72,15 +77,62 @@ class LTMSwinStage(BaseModule):
         """Tokens of a grid, (B, N, C), behind all blocks, and what goes to the next stage's first merger."""
         for block, merger in zip(self.blocks, self.mergers):
             operator = None
-            x = run(partial(attend, block, grid), x, self.with_cp)
+            x = run(partial(self.attend, block, grid), x, self.with_cp)
             if not isinstance(merger, nn.Identity):
                 operator, carry = merger(tokens_to_map(x, grid), carry)
-            x = run(partial(feed_forward, block, operator), x, self.with_cp)
+            x = run(partial(self.feed_forward, block, operator), x, self.with_cp)
         return x, carry
 
 
+class SwinMergingBackbone(MergingBackbone):
+    """What merging needs of Swin Transformers of both versions."""
+    stage = LTMSwinStage
+    stages: Any
+
+    def _merge(self, config: dict | None, window: int, with_cp: bool) -> None:
+        """Put mergers, by default of windows like those of attention, into the stages that some output asks for."""
+        model: Any = self
+        if config is not None and has_block_ratios(config):
+            config.setdefault('window', window)
+        stride, count = model.patch_embed.projection.stride[0], len(model.depths)
+        mergers = build_mergers(config, Host(
+            model.depths, [model.embed_dims * 2**index for index in range(count)], progressive=False,
+            sequences='windows', strides=[stride * 2**index for index in range(count)]))
+        self.stages = ModuleList(
+            self.stage(stage.blocks, stage.downsample, stage_mergers, with_cp)
+            for stage, stage_mergers in list(zip(self.stages, mergers))[:max(model.out_indices) + 1])
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, Grid]:
+        model: Any = self
+        x, grid = model.patch_embed(x)
+        grid = as_grid(grid)
+        if model.use_abs_pos_embed:
+            x = x + resize_pos_embed(model.absolute_pos_embed, model.patch_resolution, grid,
+                                     model.interpolate_mode, model.num_extra_tokens)
+        return model.drop_after_pos(x), grid
+
+    def _output(self, index: int, x: Tensor, grid: Grid) -> Tensor:
+        return tokens_to_map(getattr(self, f'norm{index}')(x), grid).contiguous()
+
+    def train(self, mode: bool = True) -> 'SwinMergingBackbone':
+        for module in self.modules():
+            if isinstance(module, ShiftWindowMSA):
+                module.window_reverse = window_reverse
+        super().train(mode)
+        return self
+
+    def _freeze_stages(self) -> None:
+        model: Any = self
+        if model.frozen_stages < 0:
+            return
+        freeze([model.patch_embed, model.drop_after_pos, *self.stages[:model.frozen_stages + 1]])
+        freeze(getattr(self, f'norm{index}') for index in model.out_indices if index <= model.frozen_stages)
+        if model.use_abs_pos_embed:
+            model.absolute_pos_embed.requires_grad = False
+
+
 @MODELS.register_module()
-class LTMSwin(MergingBackbone, SwinTransformer):
+class LTMSwin(SwinMergingBackbone, SwinTransformer):
     """Swin Transformer backbone with token merging in every MLP; all maps keep their nominal size.
 
     Args:
@@ -95,7 +147,6 @@ class LTMSwin(MergingBackbone, SwinTransformer):
         stage_cfgs, patch_cfg: As mmpretrain's class takes them.
         **kwargs: Other arguments of mmpretrain's ``SwinTransformer``.
     """
-    stages: Any
 
     def __init__(self, arch: str | dict = 'tiny', *, ratio: float | Sequence[float] | None = None,
                  merger: dict | None = None, preset: str | None = None, window_size: int = 7,
@@ -108,59 +159,30 @@ class LTMSwin(MergingBackbone, SwinTransformer):
         check_frozen(frozen_stages, count - 1)
         if norm_cfg is not None:
             cfgs = [stage_cfgs] * count if isinstance(stage_cfgs, dict) else stage_cfgs
-            stage_cfgs = [_with_norms(cfg, norm_cfg) for cfg in cfgs]
+            stage_cfgs = [with_norms(cfg, norm_cfg) for cfg in cfgs]
             patch_cfg = {'norm_cfg': norm_cfg, **patch_cfg}
         super().__init__(
             settings, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
             stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
         self.pretrained = pretrained
-        config = merger_config(merger, ratio, preset, pretrained)
-        if config is not None and has_block_ratios(config):
-            config.setdefault('window', window_size)
-        mergers = build_mergers(
-            config, Host(self.depths, [stage.embed_dims for stage in self.stages], progressive=False,
-                         sequences='windows',
-                         strides=[self.patch_embed.projection.stride[0] * 2**index for index in range(count)]))
-        stages = list(zip(self.stages, mergers))[:max(out_indices) + 1]
-        self.stages = ModuleList(LTMSwinStage(stage.blocks, stage.downsample, stage_mergers, with_cp)
-                                 for stage, stage_mergers in stages)
+        self._merge(merger_config(merger, ratio, preset, pretrained), window_size, with_cp)
         if not self.out_after_downsample:
             self.stages[-1].downsample = None
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps of ``out_indices``, ascending, at strides 4, 8, 16, 32 (one further with ``out_after_downsample``)."""
-        x, grid = self.patch_embed(x)
-        grid = as_grid(grid)
-        if self.use_abs_pos_embed:
-            x = x + resize_pos_embed(self.absolute_pos_embed, self.patch_resolution, grid,
-                                     self.interpolate_mode, self.num_extra_tokens)
-        x = self.drop_after_pos(x)
+        x, grid = self._embed(x)
         outputs, carry = [], None
         for index, stage in enumerate(self.stages):
             x, carry = stage(x, grid, carry)
             if stage.downsample is not None and self.out_after_downsample:
                 x, grid = stage.downsample(x, grid)
             if index in self.out_indices:
-                outputs.append(tokens_to_map(getattr(self, f'norm{index}')(x), grid).contiguous())
+                outputs.append(self._output(index, x, grid))
             if stage.downsample is not None and not self.out_after_downsample:
                 x, grid = stage.downsample(x, grid)
         return tuple(outputs)
-
-    def train(self, mode: bool = True) -> 'LTMSwin':
-        for module in self.modules():
-            if isinstance(module, ShiftWindowMSA):
-                module.window_reverse = window_reverse
-        super().train(mode)
-        return self
-
-    def _freeze_stages(self) -> None:
-        if self.frozen_stages < 0:
-            return
-        freeze([self.patch_embed, self.drop_after_pos, *self.stages[:self.frozen_stages + 1]])
-        freeze(getattr(self, f'norm{index}') for index in self.out_indices if index <= self.frozen_stages)
-        if self.use_abs_pos_embed:
-            self.absolute_pos_embed.requires_grad = False
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *args, **kwargs) -> None:
         # The parent renames what old checkpoints hold for its own class only, not for those derived from it.
@@ -173,9 +195,10 @@ class LTMSwin(MergingBackbone, SwinTransformer):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
 
 
-def _with_norms(stage_cfg: dict, norm_cfg: dict) -> dict:
+def with_norms(stage_cfg: dict, norm_cfg: dict, **downsampling: Any) -> dict:
     """Config of a stage that says the norms of its blocks and of its patch merging."""
     norms = dict(norm_cfg=norm_cfg)
     blocks = stage_cfg.get('block_cfgs', {})
     blocks = {**norms, **blocks} if isinstance(blocks, dict) else [{**norms, **block} for block in blocks]
-    return {**stage_cfg, 'block_cfgs': blocks, 'downsample_cfg': {**norms, **stage_cfg.get('downsample_cfg', {})}}
+    return {**stage_cfg, 'block_cfgs': blocks,
+            'downsample_cfg': {**norms, **downsampling, **stage_cfg.get('downsample_cfg', {})}}

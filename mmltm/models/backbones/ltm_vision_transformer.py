@@ -1,4 +1,4 @@
-"""ViT and DeiT with token merging (LTM paper, section 3.1), on mmpretrain's ``VisionTransformer``.
+"""ViT, DeiT and DINOv2 with token merging (LTM paper, section 3.1), on mmpretrain's ``VisionTransformer``.
 
 A block attends to all its tokens, merges the patch tokens, runs its MLP on the class token and the merged
 ones, and hands these on. The class token is never merged. Position embeddings are added before the first
@@ -11,7 +11,6 @@ frozen layers stay in evaluation mode; ``with_cp``.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,36 +20,24 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
 from mmltm.merging import Host
-from mmltm.merging.base import window_sides
-from mmltm.merging.grids import Grid, as_grid, check_ratios, map_to_tokens, share_for_mean, tokens_to_map
+from mmltm.merging.grids import Grid, as_grid
 from mmltm.merging.sequences import History, SequenceMerger
-from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
+from mmltm.models.mergers import merger_config
 from mmltm.registry import MODELS
 
-from .common import (
-    MergedMap,
-    MergingBackbone,
-    attend,
-    check_arch,
-    check_frozen,
-    check_indices,
-    check_restore,
-    encode_sequence,
-    feed_forward,
-    freeze,
-    run,
-)
+from .common import check_arch, check_frozen, check_indices, check_restore, encode_sequence, freeze
+from .plain import PlainMergingBackbone, encode_on_grid, plain_mergers
 
 
 @MODELS.register_module()
-class LTMVisionTransformer(MergingBackbone, VisionTransformer):
+class LTMVisionTransformer(PlainMergingBackbone, VisionTransformer):
     """ViT backbone with token merging in every block but the last, for images of any size.
 
     Nobody reads what the last block would hand on, or reads it at once, so it merges nothing.
 
     Args:
-        arch (str or dict): 'deit-tiny', 'deit-small', 'deit-base' (ViT-T, -S, -B), or what else mmpretrain's
-            class takes. Defaults to 'base'.
+        arch (str or dict): 'deit-tiny', 'deit-small', 'deit-base' (ViT-T, -S, -B), 'dinov2-small', 'dinov2-base',
+            'dinov2-large', or what else mmpretrain's class takes. Defaults to 'base'.
         ratio (float or Sequence[float], optional): Mean share of patch tokens over the blocks, in (0, 1]; or for each
             block the share of its own tokens that it keeps (the last of these has no effect).
         merger, preset, out_indices, frozen_stages, with_cp, pretrained: See
@@ -62,6 +49,8 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
             Defaults to 'stage'.
         **kwargs: Other arguments of mmpretrain's ``VisionTransformer``.
     """
+    arch_zoo = {**VisionTransformer.arch_zoo, 'dinov2-base': VisionTransformer.arch_zoo['base'],
+                'dinov2-large': VisionTransformer.arch_zoo['large']}
     layers: Any
     ln1: Any
 
@@ -80,11 +69,8 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
 
         host = Host([depth - 1], [self.embed_dims], sequences='tokens' if self.cls_token is None else 'class_token',
                     strides=[self.img_size[0] // self.patch_resolution[0]])
-        config = merger_config(merger, ratio, preset, pretrained)
-        if config is not None and has_block_ratios(config):
-            config = _with_block_ratios({'img_size': self.img_size, **config}, depth, host)
+        mergers = plain_mergers(merger_config(merger, ratio, preset, pretrained), depth, host, self.img_size)
         last = max(out_indices)
-        mergers = build_mergers(config, host)[0]
         self.mergers = mergers[:last].append(nn.Identity())
         sequence = next((merger for merger in mergers if isinstance(merger, SequenceMerger)), None)
         self.keeps_grid = sequence is None
@@ -109,17 +95,10 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
 
     def _forward_grid(self, x: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """Outputs from embedded tokens, (B, N, C), which mergers leave on a grid."""
-        outputs, merged = [], MergedMap()
-        for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
-            x = run(partial(attend, layer), x, self.with_cp)
-            if not isinstance(merger, nn.Identity):
-                extra, patches = self._split(x, grid)
-                patches = merged.merge(merger, patches)
-                x, grid = torch.cat((extra, map_to_tokens(patches)), dim=1), as_grid(patches.shape[-2:])
-            x = run(partial(feed_forward, layer), x, self.with_cp)
-            if index in self.out_indices:
-                outputs.append(self._output(index, *self._restore(x, grid, merged)))
-        return tuple(outputs)
+        wanted = sorted({*self.out_indices})
+        outputs = encode_on_grid(self.layers, self.mergers, x, grid, self.num_extra_tokens, wanted,
+                                 self.restore != 'none', self.with_cp)
+        return tuple(self._output(index, *output) for index, output in zip(wanted, outputs))
 
     def _forward_sequence(self, x: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """Outputs from embedded tokens, (B, N, C), which mergers leave without a grid."""
@@ -142,18 +121,6 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
     def _normalized(self, index: int, x: Tensor) -> Tensor:
         return self.ln1(x) if index == self.num_layers - 1 and self.final_norm else x
 
-    def _split(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Extra tokens, and patch tokens as a map, both views."""
-        return x[:, :self.num_extra_tokens], tokens_to_map(x[:, self.num_extra_tokens:], grid)
-
-    def _restore(self, x: Tensor, grid: Grid, merged: MergedMap) -> tuple[Tensor, Grid]:
-        """Tokens with all patches, and their grid."""
-        if self.restore == 'none' or not merged.merges:
-            return x, grid
-        extra, update = self._split(x, grid)
-        update = merged.restore(update)
-        return torch.cat((extra, map_to_tokens(update)), dim=1), as_grid(update.shape[-2:])
-
     def _freeze_stages(self) -> None:
         count = self.frozen_stages
         if count <= 0:
@@ -165,21 +132,3 @@ class LTMVisionTransformer(MergingBackbone, VisionTransformer):
             self.cls_token.requires_grad = False
         if count == self.num_layers:
             freeze(getattr(self, name) for name in ('ln1', 'ln2') if isinstance(getattr(self, name, None), nn.Module))
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """As the parent's; a mask belongs to the layer whose tokens it merges."""
-        masks = f'{prefix}mergers.'
-        if param_name.startswith(masks):
-            param_name = f'{prefix}layers.{param_name[len(masks):]}'
-        return super().get_layer_depth(param_name, prefix)
-
-
-def _with_block_ratios(config: dict, depth: int, host: Host) -> dict:
-    """The merger's config with a ratio for every block but the last, from a mean share or a list."""
-    config = {'rounding': 'area', 'window': 7, **config}
-    ratios = check_ratios(config['ratio'], depth)
-    if not isinstance(config['ratio'], (list, tuple)):
-        size, window = window_sides(config['img_size']), config['window']
-        window = host.grid(0, size) if window is None else window_sides(window)
-        ratios = [share_for_mean(window, ratios[0], depth, config['rounding'])] * depth
-    return {**config, 'ratio': ratios[:-1]}

@@ -41,9 +41,10 @@ def attributes(module: nn.Module, *names: str) -> dict[str, Any]:
 
 
 class Architecture(NamedTuple):
-    """A classifier: the backbone's ``arch``, and arguments of the head."""
+    """A classifier: the backbone's ``arch``, and arguments of the head and, as its weights want them, the backbone."""
     arch: str
     head: dict
+    backbone: Mapping = {}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .vision_transformer import FFN, patch_arguments
 _PATCH_MERGING = re.compile(r'\.downsample\.(norm\.weight|norm\.bias|reduction\.weight)$')
 
 
-def _unfolded(name: str, value: Tensor) -> Tensor:
+def unfolded(name: str, value: Tensor) -> Tensor:
     """Weights of a patch merging, (..., 4 C), for inputs in the order of OpenMMLab's packages."""
     if not _PATCH_MERGING.search(name):
         return value
@@ -25,7 +25,7 @@ def _unfolded(name: str, value: Tensor) -> Tensor:
     return cells.transpose(-3, -1).flatten(-3)
 
 
-_BLOCKS = (
+BLOCKS = (
     *FFN,
     (r'\.attn\.', '.attn.w_msa.'),
     (r'^layers\.', 'backbone.stages.'),
@@ -34,8 +34,8 @@ _BLOCKS = (
     (r'^norm\.', 'backbone.norm3.'),
     (r'^head\.(fc\.)?', 'head.fc.'),
 )
-_PRESENT = Layout(((r'^layers\.(\d+)\.downsample\.', shifted('layers.{}.downsample.', -1)), *_BLOCKS), _unfolded)
-_ORIGINAL = Layout(_BLOCKS, _unfolded)
+_PRESENT = Layout(((r'^layers\.(\d+)\.downsample\.', shifted('layers.{}.downsample.', -1)), *BLOCKS), unfolded)
+_ORIGINAL = Layout(BLOCKS, unfolded)
 
 # Before mmpretrain numbered norms by their stage.
 _OPENMMLAB = Layout(((r'^backbone\.norm\.', 'backbone.norm3.'), ))
@@ -62,6 +62,7 @@ register_family(Family(
         swin_t=Architecture('tiny', dict(in_channels=768)),
         swin_s=Architecture('small', dict(in_channels=768)),
         swin_b=Architecture('base', dict(in_channels=1024)),
+        swin_l=Architecture('large', dict(in_channels=1536)),
     ),
     head='LinearClsHead',
     arguments=_arguments,

@@ -1,4 +1,4 @@
-"""ViT and DeiT: timm's ``vit_*_patch16_224`` and ``deit_*_patch16_224``, which DeiT's authors name alike."""
+"""ViT, DeiT and DINOv2 as timm names them, ``vit_*_patch16_224``, ``vit_*_patch14_dinov2``, and their authors."""
 
 from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import nn
@@ -13,7 +13,12 @@ FFN = (
 )
 
 #: timm's ``Block``, mmpretrain's ``TransformerEncoderLayer``.
-ENCODER_LAYER = (*FFN, (r'\.norm([12])\.', r'.ln\1.'))
+ENCODER_LAYER = (
+    *FFN,
+    (r'\.norm([12])\.', r'.ln\1.'),
+    (r'\.ls1\.gamma$', '.attn.gamma1.weight'),
+    (r'\.ls2\.gamma$', '.ffn.gamma2.weight'),
+)
 
 _TIMM = Layout((
     *ENCODER_LAYER,
@@ -23,6 +28,9 @@ _TIMM = Layout((
     (r'^(cls_token|pos_embed)$', r'backbone.\1'),
     (r'^head\.', 'head.layers.head.'),
 ))
+
+#: What the published weights of DINOv2 want beside their architecture; the scale of layers is learnt.
+_DINOV2 = dict(img_size=518, patch_size=14, layer_scale_init_value=1e-5)
 
 
 def patch_arguments(backbone: SwinTransformer | VisionTransformer, *kept: str) -> dict:
@@ -51,8 +59,12 @@ register_family(Family(
         vit_t=Architecture('deit-tiny', dict(in_channels=192)),
         vit_s=Architecture('deit-small', dict(in_channels=384)),
         vit_b=Architecture('deit-base', dict(in_channels=768)),
+        dinov2_s=Architecture('dinov2-small', dict(in_channels=384), _DINOV2),
+        dinov2_b=Architecture('base', dict(in_channels=768), _DINOV2),
+        dinov2_l=Architecture('large', dict(in_channels=1024), _DINOV2),
     ),
     head='VisionTransformerClsHead',
     arguments=_arguments,
     layouts=dict(timm=_TIMM),
+    constants=r'^mask_token$',  # of DINOv2's training
 ))
