@@ -27,7 +27,7 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
             ``VisionTransformer`` (ViT, DeiT, DINOv2), ``ViTSAM`` or ``SwinTransformer``, our ``EfficientViT``, or
             timm's ``VisionTransformer`` (with or without distillation) or ``Eva``. It stays as it is.
         ratio (float or Sequence[float]): Share of tokens that blocks keep, as the backbones take it. Defaults to 0.7.
-        **merger: Other settings of the merger, as ``type='LTM'`` or ``window=14``.
+        **merger: Other settings of the merger, as ``type='ToMe'`` or ``window=14``.
 
     Returns:
         nn.Module: Of the model's class (a backbone: of the class with merging; timm's: of one derived from its own), on
@@ -43,7 +43,7 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
         >>> model = mmltm.apply_ltm(get_model('deit-small_4xb256_in1k', pretrained=True), ratio=0.7)
         >>> model = mmltm.apply_ltm(timm.create_model('vit_base_patch14_dinov2', pretrained=True), ratio=0.7)
     """
-    merger = dict(type='LTM', ratio=ratio, **merger)
+    merger = {'type': 'LTM', 'ratio': ratio, **merger}
     result: Any = copy.deepcopy(model)  # Any: only some modules have a backbone
     if not isinstance(getattr(result, 'backbone', None), nn.Module):
         return _merging(result, merger)

@@ -34,7 +34,7 @@ def model(request, randomize):
 
 
 def images(model, batch=2):
-    return torch.randn(batch, 3, *((72, 49) if model.dynamic_img_size else (64, 80)))
+    return torch.randn(batch, 3, *((72, 56) if model.dynamic_img_size else (64, 80)))
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from torch import Tensor
 from mmltm.merging import Host
 from mmltm.merging.base import MergeOperator
 from mmltm.merging.grids import as_grid
-from mmltm.models.mergers import build_mergers, merger_config
+from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
 
 from .common import check_arch, check_frozen, check_indices, freeze, run
@@ -58,7 +58,8 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
             'base'.
         ratio, merger, preset, out_indices, frozen_stages, with_cp, pretrained: See
             :class:`~mmltm.models.backbones.common.MergingBackbone`. ToMe and ToFu match the tokens of a window, for
-            MLPs alone; EViT and LTMP are refused. ``frozen_stages`` k > 0 is the embeddings and the first k layers.
+            MLPs alone; EViT and LTMP are refused. Masks have windows of 8 x 8 tokens by default, which
+            fill 1024 pixels. ``frozen_stages`` k > 0 is the embeddings and the first k layers.
         merge_attention (bool): Global blocks attend among merged tokens. Defaults to True.
         **kwargs: Other arguments of mmpretrain's ``ViTSAM``. ViTDet wants ``out_channels=0``.
     """
@@ -77,10 +78,12 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
         self.merge_attention = merge_attention
         if not self.use_abs_pos:
             self.pos_embed = None
-        self.mergers = build_mergers(
-            merger_config(merger, ratio, preset, pretrained),
-            Host([depth], [self.embed_dims], progressive=False, sequences='windows',
-                 strides=[self.patch_embed.projection.stride[0]]))[0][:max(out_indices) + 1]
+        config = merger_config(merger, ratio, preset, pretrained)
+        if config is not None and has_block_ratios(config):
+            config.setdefault('window', 8)
+        host = Host([depth], [self.embed_dims], progressive=False, sequences='windows',
+                    strides=[self.patch_embed.projection.stride[0]])
+        self.mergers = build_mergers(config, host)[0][:max(out_indices) + 1]
         self.layers = self.layers[:max(out_indices) + 1]
         self._freeze_stages()
 
