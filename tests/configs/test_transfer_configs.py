@@ -63,6 +63,9 @@ def small(name, root, pretrained, data=None):
     cfg = load_config(str(root / 'configs/custom' / f'{name}.py'), options, data_root=data and str(data))
     backbone = cfg.model.backbone.module if lora else cfg.model.backbone
     backbone.arch = ARCH
+    if 'dinov2' in name:
+        backbone.update(img_size=224, patch_size=16, layer_scale_init_value=0.,
+                        frozen_stages=min(backbone.frozen_stages, 3))
     cfg.model.head.in_channels = 24
     cfg.model.data_preprocessor = cfg.data_preprocessor
     return cfg

@@ -19,7 +19,7 @@ TIMM = dict(
     efficientvit_b0='efficientvit_b0', efficientvit_b1='efficientvit_b1', efficientvit_b2='efficientvit_b2',
     efficientvit_b3='efficientvit_b3', vit_t='deit_tiny_patch16_224', vit_s='vit_small_patch16_224',
     vit_b='deit_base_patch16_224', swin_t='swin_tiny_patch4_window7_224', swin_s='swin_small_patch4_window7_224',
-    swin_b='swin_base_patch4_window7_224', vit_sam_b='samvit_base_patch16',
+    swin_b='swin_base_patch4_window7_224', samvit_b='samvit_base_patch16',
     dinov2_s='vit_small_patch14_dinov2', swin_l='swin_large_patch4_window7_224', swinv2_t='swinv2_tiny_window8_256')
 
 #: The classifier of mit-han-lab/efficientvit, in terms of timm's.
@@ -63,7 +63,7 @@ def reference(randomize):
 
 def on_meta(name):
     with torch.device('meta'):
-        return timm.create_model(TIMM[name], pretrained=False).state_dict()
+        return timm.create_model(TIMM[name], pretrained=False, num_classes=1000).state_dict()
 
 
 def renamed(state, rules):

@@ -198,11 +198,12 @@ def test_merging_costs_the_same_a_pixel_at_every_size(name):
 
         return count_macs(merger, there_and_back)[''] / (grid[0] * grid[1])
 
-    whole = macs_per_token((56, 56))
-    for grid in ((7, 7), (14, 14), (25, 42), (112, 112), (200, 336)):
-        assert macs_per_token(grid) <= 1.01 * whole
-    # Fifty cells leave one that joins the window before it, whose matrix, of 8 by 6 rows, is larger.
-    assert macs_per_token((50, 84)) <= 1.04 * whole
+    side = merger.source[0]  # 7, or 8
+    whole = macs_per_token((8 * side, 8 * side))
+    for grid in ((1, 1), (2, 2), (3 + 4 / side, 6), (16, 16), (28 + 4 / side, 48)):
+        assert macs_per_token(tuple(round(windows * side) for windows in grid)) <= 1.01 * whole
+    # Seven windows and one cell, which joins the window before it, whose matrix, of 8 by 6 rows, is larger.
+    assert macs_per_token((7 * side + 1, 12 * side)) <= 1.04 * whole
 
 
 def quotients(name, arch, sizes):

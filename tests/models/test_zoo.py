@@ -134,7 +134,7 @@ def test_no_detector_is_needed(root):
 
 
 @pytest.mark.parametrize('name, message', [
-    ('ltm_mobilvit_s', 'did you mean ltm_mobilevit_s'), ('resnet', 'known are efficientvit_b0')])
+    ('ltm_mobilvit_s', 'did you mean ltm_mobilevit_s'), ('resnet', 'known are dinov2_b')])
 def test_unknown_names(name, message):
     with pytest.raises(UserError, match=message) as error:
         mmltm.get_model(name)

@@ -106,7 +106,7 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
 
     def _encode(self, layer: Any, merger: Any, x: Tensor, carry: Any) -> tuple[Tensor, Any]:
         """A layer's output, (B, H, W, C), and what its merger has for the next."""
-        grid, operator = x.shape[1:3], None
+        grid, operator = as_grid(x.shape[1:3]), None
         whole = self.merge_attention and not layer.window_size and getattr(merger, 'keeps_grid', False)
         if not whole:
             x = run(partial(attend, layer), x, self.with_cp)

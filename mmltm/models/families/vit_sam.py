@@ -33,7 +33,7 @@ register_family(Family(
     vanilla=ViTSAM,
     merging=LTMViTSAM,
     architectures={name: Architecture(arch, dict(in_channels=256), dict(img_size=1024)) for name, arch in (
-        ('vit_sam_b', 'base'), ('vit_sam_l', 'large'), ('vit_sam_h', 'huge'))},
+        ('samvit_b', 'base'), ('samvit_l', 'large'), ('samvit_h', 'huge'))},
     head='LinearClsHead',
     arguments=_arguments,
     layouts=dict(timm=_TIMM),
