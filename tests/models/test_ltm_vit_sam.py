@@ -1,5 +1,7 @@
 """ViTDet's and SAM's backbone beyond what all backbones owe."""
 
+from functools import partial
+
 import pytest
 import torch
 from timm.models.vision_transformer_sam import VisionTransformerSAM
@@ -19,11 +21,11 @@ def build(**kwargs):
 
 @torch.no_grad()
 def test_features_of_timms_weights(randomize):
-    """Of an image of the nominal size, since timm's resamples relative positions for another one."""
+    """Of an image of the nominal size, with the epsilon of SAM's authors."""
     torch.manual_seed(0)
     timms = randomize(VisionTransformerSAM(
         img_size=64, patch_size=16, embed_dim=24, depth=4, num_heads=2, neck_chans=8, num_classes=0, window_size=3,
-        use_rel_pos=True, global_attn_indexes=(1, 3))).eval()
+        use_rel_pos=True, global_attn_indexes=(1, 3), norm_layer=partial(nn.LayerNorm, eps=1e-6))).eval()
     state = timms.state_dict()
     names = FAMILIES['vit_sam'].layouts['timm'].rename(f'image_encoder.{key}' for key in state)
     renamed = {names[f'image_encoder.{key}'].removeprefix('backbone.'): value for key, value in state.items()}
