@@ -65,9 +65,11 @@ def parse_args():
                         help='begin no round of a measurement after so many seconds, as long as three are counted')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
+    parser.add_argument('--cpu-time', action='store_true',
+                        help='count the processor time of this process, for one thread beside other programs')
     parser.add_argument('--out', metavar='FILE.json', help='write results here, after every measurement')
     args = parser.parse_args()
-    args.amp = args.compile = False
+    args.amp, args.runtime = False, ['eager']
     return args
 
 
@@ -79,12 +81,12 @@ def main():
     console, device = Console(width=200), torch.device(args.device)
     kept = device.type != 'cuda' and os.environ.get('MALLOC_MMAP_MAX_') == '0'
     results = ResultFile(args.out, 'benchmark', KEY, device, dict(
-        amp=False, compiled=False, freed_memory_kept=kept, cfg_options={}))
+        amp=False, **(dict(clock='CPU time') if args.cpu_time else {}), freed_memory_kept=kept, cfg_options={}))
     with Progress(console=console, transient=True) as progress:
         for name in progress.track(args.models, description='models'):
             comparison = TimmComparison(name, mergers, args)
             for batch in args.batch_size:
-                task = progress.add_task(f'{name}, {batch}', total=args.rounds + args.warmup)
+                task = progress.add_task(f'{name}, {batch}', total=args.rounds + args.warmup + len(comparison.models))
                 rows = comparison.rows(batch, partial(progress.advance, task))
                 results.add([dict(config=name, **row) for row in rows])
                 progress.remove_task(task)
