@@ -91,11 +91,12 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
         """Outputs of ``out_indices``, (B, C, h, w), C of ``out_channels`` if not 0; means of theirs, 'avg_featmap'."""
         x, grid = self.patch_embed(x)
         grid = as_grid(grid)
-        x = x.unflatten(1, grid).contiguous()  # mergers ask memory whether channels come last
+        x = x.unflatten(1, grid)
         if self.use_abs_pos:
             positions = resize_pos_embed(self.pos_embed.flatten(1, 2), self.patch_resolution, grid,
                                          self.interpolate_mode, num_extra_tokens=0)
             x = self.drop_after_pos(x + positions.unflatten(1, grid))
+        x = x.contiguous()  # mergers ask memory whether channels come last; dropout, in which order to draw
         outputs, carry = [], None
         for index, (layer, merger) in enumerate(zip(self.layers, self.mergers)):
             x, carry = self._encode(layer, merger, x, carry)
