@@ -85,7 +85,8 @@ def test_tools_know_their_options(page):
 
 @pages
 def test_types_are_registered(page):
-    registries = (registry.MODELS, registry.HOOKS, registry.METRICS, registry.TRANSFORMS, registry.OPTIM_WRAPPERS)
+    registries = (registry.MODELS, registry.HOOKS, registry.METRICS, registry.TRANSFORMS, registry.OPTIM_WRAPPERS,
+                  registry.OPTIM_WRAPPER_CONSTRUCTORS)
     text = page.read_text()
     for name in set(re.findall(r'\bmmltm\.([A-Z]\w+)', text)) - set(re.findall(r'^class (\w+)', text, re.MULTILINE)):
         assert any(known.get(f'mmltm.{name}') for known in registries), name
