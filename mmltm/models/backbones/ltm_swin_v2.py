@@ -83,3 +83,8 @@ class LTMSwinV2(SwinMergingBackbone, SwinTransformerV2):
             if index in self.out_indices:
                 outputs.append(self._output(index, x, grid))
         return tuple(outputs)
+
+    def _delete_reinit_params(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        # The parent deletes these constants of a window from what is loaded, which are missing then.
+        state_dict.update((prefix + name, value) for name, value in self.named_buffers()
+                          if name.endswith(('relative_position_index', 'relative_coords_table')))
