@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
 from torch import nn
@@ -20,5 +21,6 @@ class LayerDecayConstructor(LearningRateDecayOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '',
                    get_layer_depth: Callable | None = None, **kwargs) -> None:
         if get_layer_depth is None and not hasattr(module, 'get_layer_depth') and hasattr(module, 'backbone'):
-            get_layer_depth = partial(module.backbone.get_layer_depth, prefix='backbone.')
+            backbone: Any = module.backbone
+            get_layer_depth = partial(backbone.get_layer_depth, prefix='backbone.')
         super().add_params(params, module, prefix, get_layer_depth, **kwargs)

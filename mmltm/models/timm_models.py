@@ -137,15 +137,15 @@ class _PlainMerging(TimmMerging):
         return outputs
 
 
-class LTMTimmVisionTransformer(_PlainMerging, VisionTransformer):
+class LTMTimmVisionTransformer(_PlainMerging, VisionTransformer):  # type: ignore[misc]
     """timm's ``VisionTransformer`` with token merging."""
 
 
-class LTMTimmDistilled(_PlainMerging, VisionTransformerDistilled):
+class LTMTimmDistilled(_PlainMerging, VisionTransformerDistilled):  # type: ignore[misc]
     """timm's DeiT with a distillation token and with token merging."""
 
 
-class LTMTimmEva(TimmMerging, Eva):
+class LTMTimmEva(TimmMerging, Eva):  # type: ignore[misc]
     """timm's ``Eva``, of EVA-02 and DINOv3, with token merging in every MLP."""
     block = EvaBlock
 

@@ -64,6 +64,7 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
         **kwargs: Other arguments of mmpretrain's ``ViTSAM``. ViTDet wants ``out_channels=0``.
     """
     layers: Any
+    pos_embed: Any
 
     def __init__(self, arch: str | dict = 'base', *, ratio: float | Sequence[float] | None = None,
                  merger: dict | None = None, preset: str | None = None, merge_attention: bool = True,

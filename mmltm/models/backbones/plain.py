@@ -1,6 +1,6 @@
 """Plain ViTs: layers in one row, each of which sees what the one before has left over."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ def plain_mergers(config: dict | None, depth: int, host: Host, img_size: Grid) -
     return build_mergers(config, host)[0].append(nn.Identity())
 
 
-def encode_on_grid(layers: Sequence[Any], mergers: Sequence[nn.Module], x: Tensor, grid: Grid, extra: int,
+def encode_on_grid(layers: Iterable[Any], mergers: Iterable[nn.Module], x: Tensor, grid: Grid, extra: int,
                    wanted: Collection[int], restores: bool, with_cp: bool) -> list[tuple[Tensor, Grid]]:
     """Tokens behind each of the ``wanted`` layers, (B, extra + h w, C), and their grid, by mergers that keep a grid.
 
