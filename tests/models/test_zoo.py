@@ -51,7 +51,8 @@ def test_names():
     assert mmltm.list_models('*swin_b') == ['ltm_swin_b', 'swin_b'] and not mmltm.list_models('resnet')
 
 
-@pytest.mark.parametrize('name', [name for name in mmltm.list_models() if not re.match(r'ltm_|(swin|samvit).*_[lh]$', name)])
+@pytest.mark.parametrize('name', [
+    name for name in mmltm.list_models() if not re.match(r'ltm_|(swin|samvit).*_[lh]$', name)])
 def test_twins_differ_by_masks_only(name):
     with torch.device('cpu' if 'swin' in name else 'meta'):
         vanilla, merging = (build(model_config(prefix + name, num_classes=7)) for prefix in ('', 'ltm_'))
