@@ -1,6 +1,7 @@
 """Every family, with masks for all images and with masks that follow the image, in all that takes a graph of it."""
 
 import io
+import math
 import warnings
 
 import onnxruntime
@@ -118,12 +119,19 @@ def attention(inputs, outputs):
     return 2 * torch.Size(batch).numel() * queries * keys * channels
 
 
+def relative_positions(inputs, outputs):
+    """Those of ``einsum('bhwc,hkc->bhwk')``, of which mmengine reads a report in four digits."""
+    return math.prod(outputs[0].type().sizes()) * next(inputs[1].node().inputs()).type().sizes()[-1]
+
+
 @pytest.mark.parametrize('mode', [*MODES, None])
 @pytest.mark.parametrize('name', FAMILIES)
 def test_the_counter_of_mmengine_counts_as_ours(name, mode):
     family, x = FAMILIES[name], torch.randn(1, 3, *FAMILIES[name].size)
     model = family.build(mode) if mode else family.make().eval()
-    counter = FlopAnalyzer(model, x).set_op_handle('aten::scaled_dot_product_attention', attention)
+    counter = FlopAnalyzer(model, x).set_op_handle(**{
+        'aten::scaled_dot_product_attention': attention, 'aten::einsum': relative_positions})
     products = {operator: count for operator, count in counter.by_operator().items()
-                if operator in ('conv', 'linear', 'matmul', 'bmm', 'addmm', 'scaled_dot_product_attention')}
+                if operator in ('conv', 'linear', 'matmul', 'bmm', 'addmm', 'einsum',
+                                'scaled_dot_product_attention')}
     assert sum(products.values()) == pytest.approx(count_macs(model, lambda: model(x))[''], rel=1e-6), products

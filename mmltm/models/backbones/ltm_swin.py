@@ -85,31 +85,52 @@ class LTMSwinStage(BaseModule):
 
 
 class SwinMergingBackbone(MergingBackbone):
-    """What merging needs of Swin Transformers of both versions."""
+    """Swin Transformers of both versions, with merging; :class:`LTMSwin` says what the arguments are."""
+    arch_zoo: dict
     stage = LTMSwinStage
     stages: Any
+    mask_window: int | None = None  # side of masks' windows by default; None: as of those of attention
+    downsampling: dict = {}  # arguments of patch mergings
 
-    def _merge(self, config: dict | None, window: int, with_cp: bool) -> None:
-        """Put mergers, by default of windows like those of attention, into the stages that some output asks for."""
+    def __init__(self, arch: str | dict = 'tiny', *, ratio: float | Sequence[float] | None = None,
+                 merger: dict | None = None, preset: str | None = None, out_indices: int | Sequence[int] = (3, ),
+                 frozen_stages: int = -1, with_cp: bool = False, pretrained: str | None = None,
+                 norm_cfg: dict | None = dict(type='LN'), stage_cfgs: dict | Sequence[dict] = dict(),
+                 patch_cfg: dict = dict(), **kwargs) -> None:
         model: Any = self
+        settings = check_arch(arch, self.arch_zoo, 'dict')
+        count = len(settings['depths'])
+        out_indices = check_indices(out_indices, count)
+        check_frozen(frozen_stages, count - 1)
+        if norm_cfg is not None:
+            cfgs = [stage_cfgs] * count if isinstance(stage_cfgs, dict) else stage_cfgs
+            stage_cfgs = [_with_norms(cfg, norm_cfg, self.downsampling) for cfg in cfgs]
+            patch_cfg = {'norm_cfg': norm_cfg, **patch_cfg}
+        parent: Any = super()
+        parent.__init__(settings, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
+                        stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
+        self.pretrained = pretrained
+        config = merger_config(merger, ratio, preset, pretrained)
         if config is not None and has_block_ratios(config):
-            config.setdefault('window', window)
-        stride, count = model.patch_embed.projection.stride[0], len(model.depths)
+            config.setdefault('window', self.mask_window or kwargs.get('window_size', 7))
+        stride = model.patch_embed.projection.stride[0]
         mergers = build_mergers(config, Host(
             model.depths, [model.embed_dims * 2**index for index in range(count)], progressive=False,
             sequences='windows', strides=[stride * 2**index for index in range(count)]))
         self.stages = ModuleList(
             self.stage(stage.blocks, stage.downsample, stage_mergers, with_cp)
-            for stage, stage_mergers in list(zip(self.stages, mergers))[:max(model.out_indices) + 1])
+            for stage, stage_mergers in list(zip(self.stages, mergers))[:max(out_indices) + 1])
+        if not getattr(self, 'out_after_downsample', True):
+            self.stages[-1].downsample = None
+        self._freeze_stages()
 
-    def _embed(self, x: Tensor) -> tuple[Tensor, Grid]:
-        model: Any = self
-        x, grid = model.patch_embed(x)
+    def _embed(self: Any, x: Tensor) -> tuple[Tensor, Grid]:
+        x, grid = self.patch_embed(x)
         grid = as_grid(grid)
-        if model.use_abs_pos_embed:
-            x = x + resize_pos_embed(model.absolute_pos_embed, model.patch_resolution, grid,
-                                     model.interpolate_mode, model.num_extra_tokens)
-        return model.drop_after_pos(x), grid
+        if self.use_abs_pos_embed:
+            x = x + resize_pos_embed(self.absolute_pos_embed, self.patch_resolution, grid, self.interpolate_mode,
+                                     self.num_extra_tokens)
+        return self.drop_after_pos(x), grid
 
     def _output(self, index: int, x: Tensor, grid: Grid) -> Tensor:
         return tokens_to_map(getattr(self, f'norm{index}')(x), grid).contiguous()
@@ -121,14 +142,13 @@ class SwinMergingBackbone(MergingBackbone):
         super().train(mode)
         return self
 
-    def _freeze_stages(self) -> None:
-        model: Any = self
-        if model.frozen_stages < 0:
+    def _freeze_stages(self: Any) -> None:
+        if self.frozen_stages < 0:
             return
-        freeze([model.patch_embed, model.drop_after_pos, *self.stages[:model.frozen_stages + 1]])
-        freeze(getattr(self, f'norm{index}') for index in model.out_indices if index <= model.frozen_stages)
-        if model.use_abs_pos_embed:
-            model.absolute_pos_embed.requires_grad = False
+        freeze([self.patch_embed, self.drop_after_pos, *self.stages[:self.frozen_stages + 1]])
+        freeze(getattr(self, f'norm{index}') for index in self.out_indices if index <= self.frozen_stages)
+        if self.use_abs_pos_embed:
+            self.absolute_pos_embed.requires_grad = False
 
 
 @MODELS.register_module()
@@ -147,28 +167,6 @@ class LTMSwin(SwinMergingBackbone, SwinTransformer):
         stage_cfgs, patch_cfg: As mmpretrain's class takes them.
         **kwargs: Other arguments of mmpretrain's ``SwinTransformer``.
     """
-
-    def __init__(self, arch: str | dict = 'tiny', *, ratio: float | Sequence[float] | None = None,
-                 merger: dict | None = None, preset: str | None = None, window_size: int = 7,
-                 out_indices: int | Sequence[int] = (3, ), frozen_stages: int = -1, with_cp: bool = False,
-                 pretrained: str | None = None, norm_cfg: dict | None = dict(type='LN'),
-                 stage_cfgs: dict | Sequence[dict] = dict(), patch_cfg: dict = dict(), **kwargs) -> None:
-        settings = check_arch(arch, self.arch_zoo, 'dict')
-        count = len(settings['depths'])
-        out_indices = check_indices(out_indices, count)
-        check_frozen(frozen_stages, count - 1)
-        if norm_cfg is not None:
-            cfgs = [stage_cfgs] * count if isinstance(stage_cfgs, dict) else stage_cfgs
-            stage_cfgs = [with_norms(cfg, norm_cfg) for cfg in cfgs]
-            patch_cfg = {'norm_cfg': norm_cfg, **patch_cfg}
-        super().__init__(
-            settings, window_size=window_size, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
-            stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
-        self.pretrained = pretrained
-        self._merge(merger_config(merger, ratio, preset, pretrained), window_size, with_cp)
-        if not self.out_after_downsample:
-            self.stages[-1].downsample = None
-        self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps of ``out_indices``, ascending, at strides 4, 8, 16, 32 (one further with ``out_after_downsample``)."""
@@ -195,7 +193,7 @@ class LTMSwin(SwinMergingBackbone, SwinTransformer):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
 
 
-def with_norms(stage_cfg: dict, norm_cfg: dict, **downsampling: Any) -> dict:
+def _with_norms(stage_cfg: dict, norm_cfg: dict, downsampling: dict) -> dict:
     """Config of a stage that says the norms of its blocks and of its patch merging."""
     norms = dict(norm_cfg=norm_cfg)
     blocks = stage_cfg.get('block_cfgs', {})

@@ -6,18 +6,15 @@ Departures from mmpretrain's class, beside merging, are those of :class:`.LTMSwi
 stochastic depth drops what comes out of the norm, as in the authors' code, not what goes into it.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from mmpretrain.models.backbones import SwinTransformerV2
 from torch import Tensor
 
 from mmltm.merging.grids import Grid
-from mmltm.models.mergers import merger_config
 from mmltm.registry import MODELS
 
-from .common import check_arch, check_frozen, check_indices
-from .ltm_swin import LTMSwinStage, SwinMergingBackbone, attention, with_norms
+from .ltm_swin import LTMSwinStage, SwinMergingBackbone, attention
 
 
 def attend(block: Any, grid: Grid, x: Tensor) -> Tensor:
@@ -52,25 +49,8 @@ class LTMSwinV2(SwinMergingBackbone, SwinTransformerV2):
         **kwargs: Other arguments of mmpretrain's ``SwinTransformerV2``.
     """
     stage = LTMSwinV2Stage
-
-    def __init__(self, arch: str | dict = 'tiny', *, ratio: float | Sequence[float] | None = None,
-                 merger: dict | None = None, preset: str | None = None, out_indices: int | Sequence[int] = (3, ),
-                 frozen_stages: int = -1, with_cp: bool = False, pretrained: str | None = None,
-                 norm_cfg: dict | None = dict(type='LN'), stage_cfgs: dict | Sequence[dict] = dict(),
-                 patch_cfg: dict = dict(), **kwargs) -> None:
-        settings = check_arch(arch, self.arch_zoo, 'dict')
-        count = len(settings['depths'])
-        out_indices = check_indices(out_indices, count)
-        check_frozen(frozen_stages, count - 1)
-        if norm_cfg is not None:
-            cfgs = [stage_cfgs] * count if isinstance(stage_cfgs, dict) else stage_cfgs
-            stage_cfgs = [with_norms(cfg, norm_cfg, use_post_norm=True) for cfg in cfgs]
-            patch_cfg = {'norm_cfg': norm_cfg, **patch_cfg}
-        super().__init__(settings, out_indices=out_indices, frozen_stages=frozen_stages, norm_cfg=norm_cfg,
-                         stage_cfgs=stage_cfgs, patch_cfg=patch_cfg, **kwargs)
-        self.pretrained = pretrained
-        self._merge(merger_config(merger, ratio, preset, pretrained), 8, with_cp)
-        self._freeze_stages()
+    mask_window = 8
+    downsampling = dict(use_post_norm=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps of ``out_indices``, ascending, at strides 4, 8, 16, 32."""

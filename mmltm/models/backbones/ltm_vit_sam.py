@@ -17,7 +17,7 @@ from typing import Any
 
 import torch.nn as nn
 from mmpretrain.models.backbones import ViTSAM
-from mmpretrain.models.backbones.vit_sam import TransformerEncoderLayer, window_partition, window_unpartition
+from mmpretrain.models.backbones.vit_sam import TransformerEncoderLayer, window_partition
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
@@ -28,7 +28,7 @@ from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
 
 from .common import check_arch, check_frozen, check_indices, freeze, run
-from .ltm_swin import feed_forward
+from .ltm_swin import feed_forward, window_reverse
 from .plain import PlainMergingBackbone
 
 
@@ -38,7 +38,7 @@ def attend(layer: TransformerEncoderLayer, x: Tensor) -> Tensor:
     if not layer.window_size:
         return x + layer.attn(update)
     windows, padded = window_partition(update, layer.window_size)
-    return x + window_unpartition(layer.attn(windows), layer.window_size, padded, x.shape[1:3])
+    return x + window_reverse(layer.attn(windows), *padded, layer.window_size)[:, :x.shape[1], :x.shape[2]]
 
 
 def encode_merged(layer: TransformerEncoderLayer, operator: MergeOperator, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
         """Outputs of ``out_indices``, (B, C, h, w), C of ``out_channels`` if not 0; means of theirs, 'avg_featmap'."""
         x, grid = self.patch_embed(x)
         grid = as_grid(grid)
-        x = x.unflatten(1, grid)
+        x = x.reshape(-1, *grid, self.embed_dims)
         if self.use_abs_pos:
             positions = resize_pos_embed(self.pos_embed.flatten(1, 2), self.patch_resolution, grid,
                                          self.interpolate_mode, num_extra_tokens=0)
@@ -119,7 +119,7 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
         if whole:
             x = run(partial(attend, layer), x, self.with_cp)
         x = run(partial(feed_forward, layer, operator), x.flatten(1, 2), self.with_cp)
-        return x.unflatten(1, grid), carry
+        return x.reshape(-1, *grid, self.embed_dims), carry
 
     def _freeze_stages(self) -> None:
         count = self.frozen_stages
