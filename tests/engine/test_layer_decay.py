@@ -16,7 +16,7 @@ def test_rates_follow_the_depth_of_the_backbone():
     wrapper = build_optim_wrapper(model, dict(
         constructor='mmltm.LayerDecayConstructor', optimizer=dict(type='AdamW', lr=1., weight_decay=0.1),
         paramwise_cfg=dict(layer_decay_rate=0.5, norm_decay_mult=0., custom_keys={'mergers': dict(decay_mult=0.)})))
-    groups = {group['param_name']: group for group in wrapper.param_groups}
+    groups = {group['param_name']: group for group in wrapper.optimizer.param_groups}
     assert groups.keys() == {name for name, _ in model.named_parameters()}
     rates = {'head.weight': 1, 'backbone.layers.2.attn.qkv.weight': 1 / 2, 'backbone.mergers.1.logits': 1 / 4,
              'backbone.layers.0.ln1.weight': 1 / 8, 'backbone.pos_embed': 1 / 16}

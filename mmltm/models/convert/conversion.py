@@ -22,7 +22,7 @@ SOURCES = ('timm', 'mit', 'mmpretrain', 'mmdet')
 _OPENMMLAB_NAME = re.compile(r'^backbone\.|^patch_embed\.projection\.|\.global_rep\.|\.w_msa\.')
 _CLASSIFIERS = ('head.fc.bias', 'head.layers.head.bias')
 #: Buffers whose initial values serve where a checkpoint does not hold them.
-_INITIAL = ('.relative_position_index', '.num_batches_tracked')
+_INITIAL = ('.relative_position_index', '.relative_coords_table', '.num_batches_tracked')
 
 
 class Conversion(NamedTuple):
