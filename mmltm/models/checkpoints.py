@@ -103,7 +103,7 @@ def compare(model: nn.Module, state: dict[str, torch.Tensor]) -> Difference:
         mismatched = [f'{key} {tuple(state[key].shape)} against {tuple(own[key].shape)}'
                       for key in re.findall(r'size mismatch for ([^\s:]+):', str(error))]
     return Difference(
-        sorted(key for key in missing if key in own),
+        sorted(key for key in missing if key in own and key not in state),  # else the model knows better
         sorted(key for key in unexpected if not key.startswith(_HARMLESS_EXTRAS)), mismatched, statistics, keys)
 
 

@@ -12,6 +12,7 @@ import mmltm
 from mmltm.errors import UserError
 from mmltm.models import LTMSwin
 from mmltm.models.builder import build_model as build
+from mmltm.models.checkpoints import compare
 from mmltm.models.convert import convert, write_checkpoint
 
 TIMM = dict(
@@ -92,7 +93,8 @@ def test_logits_equal_timms(name, size, reference):
     result = convert(timms.state_dict(), name)
     assert result.source == 'timm' and result.complete and not result.masks
     model = mmltm.get_model(name, num_classes=11)
-    model.load_state_dict(result.state)
+    difference = compare(model, result.state)
+    assert not (difference.missing or difference.unexpected or difference.mismatched)
     assert_equal_logits(model, timms, size)
 
 
