@@ -24,8 +24,9 @@ def apply_ltm(model: Model, ratio: float | Sequence[float] = 0.7, **merger) -> M
 
     Args:
         model (nn.Module): A backbone, or a model with one in ``backbone``: mmpretrain's ``MobileViT``,
-            ``VisionTransformer`` (ViT, DeiT, DINOv2), ``ViTSAM`` or ``SwinTransformer``, our ``EfficientViT``, or
-            timm's ``VisionTransformer`` (with or without distillation) or ``Eva``. It stays as it is.
+            ``VisionTransformer`` (ViT, DeiT, DINOv2), ``ViTSAM``, ``SwinTransformer`` or ``SwinTransformerV2``, our
+            ``EfficientViT``, or timm's ``VisionTransformer`` (with or without distillation) or ``Eva``. It stays as
+            it is.
         ratio (float or Sequence[float]): Share of tokens that blocks keep, as the backbones take it. Defaults to 0.7.
         **merger: Other settings of the merger, as ``type='ToMe'`` or ``window=14``.
 

@@ -18,7 +18,9 @@ load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=T
 keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 dataset = dict(_delete_=True, type='CocoDataset', data_root='{data}', indices=4)
 model = dict(backbone=dict(pretrained=None, img_size=size, **{arch}), neck=dict(in_channels={channels}),
-             data_preprocessor=dict(batch_augments=None))
+             data_preprocessor=dict(batch_augments=None),
+             train_cfg=dict(rpn_proposal=dict(max_per_img=64), rcnn=dict(sampler=dict(num=32))),
+             test_cfg=dict(rpn=dict(max_per_img=64)))
 train_dataloader = dict(
     batch_size=1, num_workers=0, persistent_workers=False,
     dataset=dict(ann_file='annotations/instances_train2017.json', data_prefix=dict(img='train2017/'),
@@ -28,6 +30,8 @@ val_dataloader = dict(
     dataset=dict(ann_file='annotations/instances_val2017.json', data_prefix=dict(img='val2017/'), test_mode=True,
                  pipeline=[load[0], load[2], load[1], dict(type='PackDetInputs', meta_keys=keys)], **dataset))
 test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='{data}/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
 train_cfg = dict(max_epochs={epochs}, val_interval=100)
 param_scheduler = []
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None))
@@ -42,10 +46,11 @@ SMALL = dict(vitdet_b_100e=dict(VIT, global_attn_indexes=[1, 3]), dinov2_b_1x=VI
 def test_learns_and_predicts(name, root, shared, tmp_path):
     large = 'MMLTM_LARGE' in os.environ
     config, work_dir = tmp_path / 'config.py', tmp_path / 'work'
-    side = (512 if large else 256) // 16 * (16 if 'vitdet' in name else 14)
+    side = (512 if large else 128) // 16 * (16 if 'vitdet' in name else 14)
     config.write_text(CONFIG.format(
         base=root / 'configs' / f'mask_rcnn_ltm_{name}.py', data=shared / 'data' / 'coco', size=(side, side),
-        arch={} if large else dict(arch=SMALL[name]), channels=768 if large else 64, epochs=3 if large else 6))
+        arch={} if large else dict(arch=dict(SMALL[name], _delete_=True)), channels=768 if large else 64,
+        epochs=3 if large else 6))
 
     def tool(*arguments):
         process = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True)

@@ -25,7 +25,7 @@ from mmltm.merging.sequences import History, SequenceMerger
 from mmltm.models.mergers import merger_config
 from mmltm.registry import MODELS
 
-from .common import check_arch, check_frozen, check_indices, check_restore, encode_sequence, freeze
+from .common import check_arch, check_frozen, check_indices, check_restore, encode_sequence
 from .plain import PlainMergingBackbone, encode_on_grid, plain_mergers
 
 
@@ -120,15 +120,3 @@ class LTMVisionTransformer(PlainMergingBackbone, VisionTransformer):
 
     def _normalized(self, index: int, x: Tensor) -> Tensor:
         return self.ln1(x) if index == self.num_layers - 1 and self.final_norm else x
-
-    def _freeze_stages(self) -> None:
-        count = self.frozen_stages
-        if count <= 0:
-            return
-        freeze([self.patch_embed, self.drop_after_pos, self.pre_norm])
-        freeze([*self.layers[:count], *self.mergers[:count]])
-        self.pos_embed.requires_grad = False
-        if self.cls_token is not None:
-            self.cls_token.requires_grad = False
-        if count == self.num_layers:
-            freeze(getattr(self, name) for name in ('ln1', 'ln2') if isinstance(getattr(self, name, None), nn.Module))

@@ -27,7 +27,7 @@ from mmltm.merging.grids import as_grid
 from mmltm.models.mergers import build_mergers, has_block_ratios, merger_config
 from mmltm.registry import MODELS
 
-from .common import check_arch, check_frozen, check_indices, freeze, run
+from .common import check_arch, check_frozen, check_indices, run
 from .ltm_swin import feed_forward, window_reverse
 from .plain import PlainMergingBackbone
 
@@ -37,8 +37,8 @@ def attend(layer: TransformerEncoderLayer, x: Tensor) -> Tensor:
     update = layer.ln1(x)
     if not layer.window_size:
         return x + layer.attn(update)
-    windows, padded = window_partition(update, layer.window_size)
-    return x + window_reverse(layer.attn(windows), *padded, layer.window_size)[:, :x.shape[1], :x.shape[2]]
+    windows, (height, width) = window_partition(update, layer.window_size)
+    return x + window_reverse(layer.attn(windows), height, width, layer.window_size)[:, :x.shape[1], :x.shape[2]]
 
 
 def encode_merged(layer: TransformerEncoderLayer, operator: MergeOperator, x: Tensor) -> Tensor:
@@ -120,17 +120,6 @@ class LTMViTSAM(PlainMergingBackbone, ViTSAM):
             x = run(partial(attend, layer), x, self.with_cp)
         x = run(partial(feed_forward, layer, operator), x.flatten(1, 2), self.with_cp)
         return x.reshape(-1, *grid, self.embed_dims), carry
-
-    def _freeze_stages(self) -> None:
-        count = self.frozen_stages
-        if count <= 0:
-            return
-        freeze([self.patch_embed, *self.layers[:count], *self.mergers[:count]])
-        if self.use_abs_pos:
-            self.drop_after_pos.eval()
-            self.pos_embed.requires_grad = False
-        if count == self.num_layers and self.out_channels:
-            freeze([self.channel_reduction])
 
     def _prepare_pos_embed(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         name = f'{prefix}pos_embed'

@@ -12,7 +12,7 @@ from mmltm.merging.base import window_sides
 from mmltm.merging.grids import Grid, as_grid, check_ratios, map_to_tokens, share_for_mean, tokens_to_map
 from mmltm.models.mergers import build_mergers, has_block_ratios
 
-from .common import MergedMap, MergingBackbone, attend, feed_forward, run
+from .common import MergedMap, MergingBackbone, attend, feed_forward, freeze, run
 
 
 class PlainMergingBackbone(MergingBackbone):
@@ -25,6 +25,17 @@ class PlainMergingBackbone(MergingBackbone):
             param_name = f'{prefix}layers.{param_name[len(masks):]}'
         parent: Any = super()
         return parent.get_layer_depth(param_name, prefix)
+
+    def _freeze_stages(self: Any) -> None:
+        count = self.frozen_stages
+        if count <= 0:
+            return
+        behind = ('ln1', 'ln2', 'channel_reduction') if count == self.num_layers else ()
+        modules = [getattr(self, name, None) for name in ('patch_embed', 'drop_after_pos', 'pre_norm', *behind)]
+        freeze([*self.layers[:count], *self.mergers[:count], *filter(None, modules)])
+        for name in ('pos_embed', 'cls_token'):
+            if getattr(self, name, None) is not None:
+                getattr(self, name).requires_grad = False
 
 
 def plain_mergers(config: dict | None, depth: int, host: Host, img_size: Grid) -> nn.ModuleList:

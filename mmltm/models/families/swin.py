@@ -46,6 +46,12 @@ def _timm(names: Collection[str]) -> Layout:
     return _ORIGINAL if 'layers.0.downsample.reduction.weight' in names else _PRESENT
 
 
+def architectures(prefix: str) -> dict[str, Architecture]:
+    """Those of both versions, with the channels of their last stage."""
+    return {f'{prefix}_{arch[0]}': Architecture(arch, dict(in_channels=channels)) for arch, channels in (
+        ('tiny', 768), ('small', 768), ('base', 1024), ('large', 1536))}
+
+
 def _arguments(backbone: SwinTransformer) -> dict:
     block = backbone.stages[0].blocks[0]
     return dict(
@@ -58,12 +64,7 @@ register_family(Family(
     name='swin',
     vanilla=SwinTransformer,
     merging=LTMSwin,
-    architectures=dict(
-        swin_t=Architecture('tiny', dict(in_channels=768)),
-        swin_s=Architecture('small', dict(in_channels=768)),
-        swin_b=Architecture('base', dict(in_channels=1024)),
-        swin_l=Architecture('large', dict(in_channels=1536)),
-    ),
+    architectures=architectures('swin'),
     head='LinearClsHead',
     arguments=_arguments,
     layouts=dict(timm=_timm),

@@ -3,8 +3,8 @@
 from mmpretrain.models.backbones import SwinTransformerV2
 
 from ..backbones import LTMSwinV2
-from .base import POOLING, Architecture, Family, Layout, register_family
-from .swin import BLOCKS, unfolded
+from .base import POOLING, Family, Layout, register_family
+from .swin import BLOCKS, architectures, unfolded
 from .vision_transformer import patch_arguments
 
 # Here norms of patch mergings come behind the reduction, whose inputs alone are in another order.
@@ -22,12 +22,7 @@ register_family(Family(
     name='swin_v2',
     vanilla=SwinTransformerV2,
     merging=LTMSwinV2,
-    architectures=dict(
-        swinv2_t=Architecture('tiny', dict(in_channels=768)),
-        swinv2_s=Architecture('small', dict(in_channels=768)),
-        swinv2_b=Architecture('base', dict(in_channels=1024)),
-        swinv2_l=Architecture('large', dict(in_channels=1536)),
-    ),
+    architectures=architectures('swinv2'),
     head='LinearClsHead',
     arguments=_arguments,
     layouts=dict(timm=_TIMM),
