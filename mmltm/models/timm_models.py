@@ -25,7 +25,7 @@ from mmltm.merging.sequences import History
 
 from .backbones.common import encode_sequence, run
 from .backbones.plain import encode_on_grid, plain_mergers
-from .mergers import build_mergers, merger_config
+from .mergers import build_mergers, has_block_ratios, merger_config
 
 
 class _Attention:
@@ -152,6 +152,8 @@ class LTMTimmEva(TimmMerging, Eva):  # type: ignore[misc]
     def merge(self, config: dict) -> None:
         host = Host([len(self.blocks)], [self.embed_dim], progressive=False, sequences='windows',
                     strides=[self.patch_embed.patch_size[0]])
+        if has_block_ratios(config):
+            config.setdefault('window', 8)  # it fills their 224, 256, 336 and 448 pixels
         self.mergers = build_mergers(config, host)[0]
 
     def encode(self, x: Tensor, grid: Grid, wanted: Collection[int]) -> list[Tensor]:
