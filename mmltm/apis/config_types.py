@@ -14,7 +14,7 @@ _DATASET: dict[Any, tuple] = {
     'data_prefix': (str, {str: (str, )}, None), 'metainfo': ({'classes': (str, [str], None)}, None),
     'classes': (str, [str], None), 'pipeline': ([dict], None)}
 _DATASET.update(dataset=(_DATASET, None), datasets=([_DATASET], None))
-_METRIC = {'type': (str, type), 'ann_file': _MAYBE_TEXT}
+_METRIC = {'type': (str, type, None), 'ann_file': _MAYBE_TEXT}  # an evaluator of ``metrics`` needs no type
 _CONFIG = {
     'model': ({'backbone': _MAYBE_DICT, 'train_cfg': _MAYBE_DICT}, None),
     **{f'{split}_dataloader': ({'dataset': (_DATASET, )}, None) for split in ('train', 'val', 'test')},
