@@ -23,7 +23,7 @@ EXAMPLES = """
 examples:
   # box and mask mAP, with pictures of ground truth (left) and predictions (right)
   python tools/test.py configs/mini/mask_rcnn_ltm_effvit_mini.py \\
-      work_dirs/mask_rcnn_ltm_effvit_mini/epoch_12.pth --show-dir work_dirs/pictures
+      work_dirs/mask_rcnn_ltm_effvit_mini/epoch_24.pth --show-dir work_dirs/pictures
 
   # COCO from a folder of your choice; results for pycocotools in results.bbox.json and results.segm.json
   python tools/test.py configs/mask_rcnn_ltm_effvit_b1_1x.py epoch_12.pth --data-root /data/coco \\

@@ -1,7 +1,7 @@
 r"""Mask R-CNN on LTM-EfficientViT-B0 on the mini set, from a classifier of its shapes.
 
     python tools/train.py configs/mini/mask_rcnn_ltm_effvit_mini_pretrained.py \
-        --cfg-options model.backbone.pretrained=work_dirs/ltm_efficientvit_b0_mini/epoch_6.pth
+        --cfg-options model.backbone.pretrained=work_dirs/ltm_efficientvit_b0_mini/epoch_5.pth
 
 Learning rate 0.002 for a total batch of 4, at 192 x 192 pixels.
 """

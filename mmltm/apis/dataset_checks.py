@@ -92,8 +92,8 @@ class DatasetFiles:
                 parts = [self.ann_file] * bool(self.ann_file) + [osp.join(folder, images) for folder in self.prefixes]
                 layout = f'expected {" and ".join(parts)}; ' if parts else ''
                 hint = MINI_SET_HINT if self.kind == 'CocoDataset' else ''
-                raise UserError(f'{self.key}: {what} {path} does not exist; {layout}'
-                                f'say where your data lies by --data-root DIR{hint}')
+                raise UserError(f'{self.key}: {what} {path} does not exist; {layout}say where your data '
+                                f'lies by --data-root DIR, or by its ann_file and data_prefix{hint}')
 
 
 class Categories(NamedTuple):

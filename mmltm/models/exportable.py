@@ -95,7 +95,9 @@ class ExportableDetector(Exportable):
             return image_index, boxes, scores, labels
         roi_head = self.model.roi_head
         pooled = self.pool(roi_head.mask_roi_extractor, maps, image_index, boxes)
-        masks = roi_head.mask_head(pooled).float().sigmoid()
+        # One row more than there are detections: group normalisation of no row at all is an error in ONNX Runtime.
+        pooled = torch.cat([pooled, pooled.new_zeros(1, *pooled.shape[1:])])
+        masks = roi_head.mask_head(pooled)[:-1].float().sigmoid()
         chosen = torch.zeros_like(labels) if roi_head.mask_head.class_agnostic else labels
         masks = masks.gather(1, chosen[:, None, None, None].expand(-1, 1, *masks.shape[2:]))[:, 0]
         return image_index, boxes, scores, labels, masks

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmltm.apis.config import load_config
+from mmltm.apis.export import trace, write_onnx
 from mmltm.compat.export_ops import onnx_translations, pool_rois, suppress
 from mmltm.errors import UserError
 from mmltm.models.builder import build_from
@@ -56,6 +57,18 @@ def test_predictions_are_mmdets(root, name):
         apart = (boxes - instances.bboxes[:, None]).abs().amax(2) + 1e3 * (labels != instances.labels[:, None])
         apart += 100 * (scores - instances.scores[:, None]).abs()
         assert apart.amin(0).max() < 1e-3 and apart.amin(1).max() < 1e-3
+
+
+def test_pictures_without_a_detection(root, tmp_path):
+    model = build('mask-rcnn', root)  # its mask head has group normalisation
+    model.roi_head.test_cfg.score_thr = 2.
+    wrapped, path = exportable(model), tmp_path / 'model.onnx'
+    with torch.no_grad():
+        write_onnx(trace(wrapped, (128, 128)), wrapped.outputs, path, {})
+    session = onnxruntime.InferenceSession(str(path))
+    boxes, masks = session.run(['boxes', 'masks'], dict(
+        image=np.zeros((1, 3, 128, 128), np.float32), size=np.full((1, 2), 128, np.float32)))
+    assert boxes.shape == (0, 4) and masks.shape == (0, 28, 28)
 
 
 class Operators(nn.Module):

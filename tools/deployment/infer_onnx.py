@@ -16,7 +16,7 @@ try:
     import numpy as np
     import onnxruntime
 except ModuleNotFoundError as error:
-    sys.exit(f'error: {error}; pip install onnxruntime numpy opencv-python')
+    sys.exit(f"error: {error}; pip install onnxruntime numpy opencv-python, or to export: pip install 'mmltm[deploy]'")
 
 EXAMPLES = """
 examples:
