@@ -217,7 +217,7 @@ def _report(key: str, path: str, findings: list[Finding]) -> None:
 
 
 def _check_evaluators(cfg: Config, split: str, files: DatasetFiles, coco: dict) -> None:
-    """Compares the images that metrics know with those of the dataset, where they read another file."""
+    """Compares images and categories that metrics know with those of the dataset, where they read another file."""
     for metric in _metrics(cfg, split) if split != 'train' else ():
         path = metric.get('ann_file')
         if not (str(metric.get('type')).endswith('CocoMetric') and path and not is_remote(path, metric)
@@ -226,10 +226,11 @@ def _check_evaluators(cfg: Config, split: str, files: DatasetFiles, coco: dict) 
         other = read_json(path)
         check_structure(path, other)
         _report(f'{split}_evaluator', path, audit(other, 'segm' in str(metric.get('metric'))))
-        unknown = {image['id'] for image in coco['images']} - {image['id'] for image in other['images']}
-        if unknown:
-            raise UserError(f'{split}_evaluator: {path} lacks {len(unknown)} of {len(coco["images"])} images of '
-                            f'{files.ann_file}: let the evaluator read the file of the dataset')
+        for part, key in (('images', 'id'), ('categories', 'name')):
+            unknown = {item[key] for item in coco[part]} - {item[key] for item in other[part]}
+            if unknown:
+                raise UserError(f'{split}_evaluator: {path} lacks {len(unknown)} of {len(coco[part])} {part} of '
+                                f'{files.ann_file}: let the evaluator read the file of the dataset')
 
 
 def _listed_categories(files: DatasetFiles, coco: dict | None) -> Categories | None:

@@ -277,6 +277,13 @@ def other_ground_truth(cfg, folder):
     cfg.val_evaluator.ann_file = str(folder / 'other.json')
 
 
+def other_classes(cfg, folder):
+    content = coco()
+    content['categories'][1]['name'] = 'circle'
+    (folder / 'other.json').write_text(json.dumps(content))
+    cfg.val_evaluator.ann_file = str(folder / 'other.json')
+
+
 def outside(content):
     every('annotations', bbox=[40, 30, 10, 10])(content)
 
@@ -429,6 +436,8 @@ ROWS = [
             'categories dog are not in the annotations'),
     refused('other-truth', 'an evaluator that knows fewer images', detector(other_ground_truth),
             'lacks 1 of 4 images of'),
+    refused('other-classes', 'an evaluator that knows other classes', detector(other_classes),
+            'lacks 1 of 2 categories of'),
     warned('small-faults', 'faults that are no reason to stop', detector(train=every('annotations', iscrowd=None)),
            'iscrowd is missing'),
     refused('json-suffix', 'a fault in an annotation file without `.json`', detector(

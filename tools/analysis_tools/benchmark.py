@@ -91,6 +91,18 @@ class Crop(GridMerger):
         return CropMerge(x.shape[-2:], *self.windows(x.shape[-2:]))
 
 
+def add_timing_options(parser):
+    """Adds how often, how long, where and by which clock models are timed."""
+    parser.add_argument('--rounds', type=int, default=20, help='counted rounds; default: 20')
+    parser.add_argument('--warmup', type=int, default=3, help='rounds not counted; default: 3')
+    parser.add_argument('--max-time', type=float, default=math.inf, metavar='S',
+                        help='begin no round of a measurement after so many seconds, as long as three are counted')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
+    parser.add_argument('--cpu-time', action='store_true',
+                        help='count the processor time of this process, for one thread beside other programs')
+
+
 def parse_args():
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config with a backbone of mmltm')
@@ -106,14 +118,7 @@ def parse_args():
     parser.add_argument('--shape', nargs=2, type=int, action='append', metavar=('H', 'W'),
                         help='input size in pixels, may be repeated; default: 224 224')
     parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 16], metavar='B', help='default: 1 16')
-    parser.add_argument('--rounds', type=int, default=20, help='counted rounds; default: 20')
-    parser.add_argument('--warmup', type=int, default=3, help='rounds not counted; default: 3')
-    parser.add_argument('--max-time', type=float, default=math.inf, metavar='S',
-                        help='begin no round of a measurement after so many seconds, as long as three are counted')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
-    parser.add_argument('--cpu-time', action='store_true',
-                        help='count the processor time of this process, for one thread beside other programs')
+    add_timing_options(parser)
     parser.add_argument('--amp', action='store_true', help='autocast: bfloat16 on a CPU, float16 on a GPU')
     parser.add_argument('--tf32', action='store_true', help='matrix products of a GPU in TensorFloat-32')
     parser.add_argument('--runtime', nargs='+', choices=RUNTIMES, default=['eager'],

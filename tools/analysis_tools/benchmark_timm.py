@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from benchmark import KEY, Comparison, named_mergers, show
+from benchmark import KEY, Comparison, add_timing_options, named_mergers, show
 from harness.result_file import ResultFile
 from mmltm import apply_ltm
 from mmltm.apis.benchmarking import VANILLA, Variant
 from mmltm.apis.cli import make_parser
-from mmltm.errors import run
+from mmltm.errors import UserError, run
 
 EXAMPLES = """examples:
   python tools/analysis_tools/benchmark_timm.py vit_small_patch16_224 eva02_small_patch14_224 --batch-size 8
@@ -59,14 +59,7 @@ def parse_args():
                         help='mergers to time; default: LTM ToMe')
     parser.add_argument('--ratio', type=float, default=0.7, metavar='R', help='share of tokens kept; default: 0.7')
     parser.add_argument('--batch-size', nargs='+', type=int, default=[1, 8], metavar='B', help='default: 1 8')
-    parser.add_argument('--rounds', type=int, default=20, help='counted rounds; default: 20')
-    parser.add_argument('--warmup', type=int, default=3, help='rounds not counted; default: 3')
-    parser.add_argument('--max-time', type=float, default=float('inf'), metavar='S',
-                        help='begin no round of a measurement after so many seconds, as long as three are counted')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, help='CPU threads of torch; default: as many as torch chooses')
-    parser.add_argument('--cpu-time', action='store_true',
-                        help='count the processor time of this process, for one thread beside other programs')
+    add_timing_options(parser)
     parser.add_argument('--out', metavar='FILE.json', help='write results here, after every measurement')
     args = parser.parse_args()
     args.amp, args.runtime = False, ['eager']
@@ -77,6 +70,9 @@ def main():
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    for name in args.models:
+        if not timm.is_model(name):
+            raise UserError(f'timm has no model {name}: timm.list_models() names all')
     mergers = named_mergers(args.mergers, dict(type='LTM'))
     console, device = Console(width=200), torch.device(args.device)
     kept = device.type != 'cuda' and os.environ.get('MALLOC_MMAP_MAX_') == '0'
