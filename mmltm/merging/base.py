@@ -55,9 +55,10 @@ class Host(NamedTuple):
         depths (Sequence[int]): Number of merging blocks of every stage.
         embed_dims (Sequence[int]): Channels of a token in every stage.
         progressive (bool): A block merges what the block before has left over; else every block sees the full grid.
-        sequences (str): What mergers that keep no grid can do: 'none' (nothing, a convolution follows), 'windows'
-            (merge within windows, for an MLP alone), 'tokens' (let all tokens of an image go on), 'class_token' (the
-            same, with a class token among them).
+        sequences (str): What mergers that keep no grid can do: 'none' (nothing, a convolution follows), 'layers' (merge
+            pairs within windows, for single layers between convolutions), 'windows' (merge within windows, for an MLP
+            alone), 'tokens' (let all tokens of an image go on), 'class_token' (the same, with a class token among
+            them).
         mlp_ratios (Sequence[float]): Hidden channels of every stage's MLPs over its channels.
         strides (Sequence[int]): Of the grid of tokens that every stage begins with, in pixels.
         restores (bool): A stage ends with all its tokens; else the next one begins with what it has left.
@@ -71,6 +72,11 @@ class Host(NamedTuple):
     strides: Sequence[int] = ()
     restores: bool = True
     groups: int = 1
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether mergers that keep no grid merge within windows, and all tokens come back behind every merge."""
+        return self.sequences in ('layers', 'windows')
 
     def grid(self, stage: int, size: Grid) -> Grid:
         """The grid that a stage begins with, of images of ``size`` pixels."""

@@ -153,6 +153,8 @@ class SequenceMerger(Merger):
     def refusal(cls, host: Host) -> str | None:
         if host.sequences == 'none':
             return 'keeps no grid, which the convolutions of this backbone need'
+        if host.sequences == 'layers' and not hasattr(cls, 'match'):
+            return 'finds no pairs, by which alone tokens can merge around the convolutions of this backbone'
         if host.sequences == 'windows' and not cls.by_tokens:
             return 'needs the attention of a whole image, but here tokens merge in windows'
         if host.sequences == 'tokens' and cls.needs_class_token:
@@ -166,7 +168,7 @@ class SequenceMerger(Merger):
             r = config.pop('r')
             if isinstance(r, bool) or not isinstance(r, int) or r < 0:
                 raise ValueError(f'r must be a number of tokens, got {r!r}')
-            if host.sequences == 'windows':
+            if host.in_windows:
                 raise ValueError(f'r={r} counts tokens of an image, but here they merge in windows: give a ratio')
             blocks: list[dict[str, Any] | None] = [dict(r=r) if r else None] * depth
         else:
@@ -174,7 +176,7 @@ class SequenceMerger(Merger):
                 raise ValueError(f'merger {cls.__name__} keeps no grid, so window=None, one mask for a whole map, '
                                  'does not suit it: give the side of a window')
             # One may have to make good what the blocks before could not take away.
-            pairs = _window_pairs(config, host, host.progressive and host.sequences != 'windows')
+            pairs = _window_pairs(config, host, host.progressive and not host.in_windows)
             least = min(ratio for _, _, ratio in pairs)
             if least < cls.least_share:
                 raise ValueError(f'merger {cls.__name__} leaves at least {cls.least_share:.3g} of the tokens of a '

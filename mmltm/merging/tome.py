@@ -88,14 +88,17 @@ class ToMe(SequenceMerger):
 
     def forward(self, tokens: Tensor, attention: Attention | None, history: History, keep: int,
                 class_token: bool) -> tuple[Tensor, History]:
-        count = as_number(tokens.shape[1]) - class_token
-        r = min(count - keep, count // 2)
-        if r <= 0:
+        matching = self.match(tokens if attention is None else attention.keys.mean(1), keep, class_token)
+        if matching is None:
             return tokens, history
-        metric = tokens if attention is None else attention.keys.mean(1)
-        matching = bipartite_matching(metric, r, class_token)
         tokens, sizes = self.fuse(tokens, history.sizes, matching)
         return tokens, history.moved(matching.indices, sizes, sizes if self.proportional else None)
+
+    def match(self, metric: Tensor, keep: int, class_token: bool = False) -> Matching | None:
+        """The pairs that merge to leave ``keep`` tokens, or half of them if these are more; None if none must."""
+        count = as_number(metric.shape[1]) - class_token
+        r = min(count - keep, count // 2)
+        return bipartite_matching(metric, r, class_token) if r > 0 else None
 
     def fuse(self, tokens: Tensor, sizes: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
         """Tokens, (B, N, C), after merging, and how many each of them stands for, (B, N - r)."""

@@ -67,6 +67,7 @@ def _from_tiles(tiles: Tensor, like: Tensor, rows: int, cols: int, tile: Grid) -
     """Put tiles of ``tile`` cells side by side, in the memory layout of ``like``, the map that they were cut from."""
     (b, c), (h, w) = like.shape[:2], tile
     if _channels_last(like):
+        c = tiles.shape[-1]  # a detour may have changed it
         x = tiles.reshape(b, rows, cols, h, w, c).transpose(2, 3).reshape(b, rows * h, cols * w, c)
         return x.permute(0, 3, 1, 2)
     return tiles.reshape(b, c, rows, cols, h, w).transpose(3, 4).reshape(b, c, rows * h, cols * w)
@@ -210,7 +211,7 @@ def map_windows(tokens: Tensor, grid: Grid, source: Grid, target: Grid,
     """Apply a function to the windows of tokens, (B, H W, C), those of one kind together, for mergers without matrices.
 
     The function is one of windows, (windows, h w, C), and the number of tokens that a merge leaves of each, and returns
-    windows of the same shape.
+    as many windows of as many tokens.
     """
     rows, cols = (tile_axis(*sides) for sides in zip(grid, source, target))
     return _map_tiles(tokens, grid, [[(row, col) for col in cols] for row in rows],

@@ -112,6 +112,8 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
         if block is None:
             return nn.Identity()
         built = kind(**block)
-        return Detour(built) if host.sequences == 'windows' and isinstance(built, SequenceMerger) else built
+        if host.in_windows and isinstance(built, SequenceMerger):
+            return Detour(built, host.sequences == 'layers')
+        return built
 
     return [nn.ModuleList(map(build, blocks)) for blocks in kind.plan(merger, host)]

@@ -38,7 +38,7 @@ def out(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp('results')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        cells = grid(load_config('tuning.py'), 'tuning.py', 'vanilla.pth', ['LTM', 'AvgPool', 'ToMe'], [0.5], [0, 2])
+        cells = grid(load_config('tuning.py'), 'tuning.py', 'vanilla.pth', ['LTM', 'AvgPool', 'EViT'], [0.5], [0, 2])
         done = run_cells(cells, out, batch_size=2)
         measure_latency(done, batch_sizes=[1, 2], rounds=2, warmup=1)
     return out
@@ -50,11 +50,11 @@ def results_of(out):
 
 def test_results(out, folder):
     results = results_of(out)
-    assert set(results) == {('vanilla', 0), ('LTM', 0), ('LTM', 2), ('AvgPool', 0), ('ToMe', 0), ('ToMe', 2)}
-    assert {key for key, result in results.items() if result['status'] == 'impossible'} == {('ToMe', 0), ('ToMe', 2)}
-    assert 'ToMe keeps no grid' in results['ToMe', 0]['error']
+    assert set(results) == {('vanilla', 0), ('LTM', 0), ('LTM', 2), ('AvgPool', 0), ('EViT', 0), ('EViT', 2)}
+    assert {key for key, result in results.items() if result['status'] == 'impossible'} == {('EViT', 0), ('EViT', 2)}
+    assert 'EViT finds no pairs' in results['EViT', 0]['error']
     for (label, epochs), result in results.items():
-        if label == 'ToMe':
+        if label == 'EViT':
             continue
         assert result['status'] == 'done' and result['images'] == len(result['correct']) == 9
         accuracy = 100 * result['correct'].count('1') / 9

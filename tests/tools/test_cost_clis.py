@@ -57,13 +57,13 @@ def test_scopes_and_what_the_file_has(call, config):
 
 
 def test_mergers_side_by_side(call, config):
-    mergers = ('AvgPool', 'ToMe', 'LTM', 'Crop', 'LTM:mode=static')
+    mergers = ('AvgPool', 'EViT', 'LTM', 'Crop', 'LTM:mode=static')
     results = call('benchmark', config, *QUICK, '--mergers', *mergers, '--ratio', '0.7')
-    vanilla, pooling, tome, ltm, crop, static = results['rows']
+    vanilla, pooling, evit, ltm, crop, static = results['rows']
     assert [(row['merger'], row['ratio']) for row in results['rows'][1:]] == [(name, 0.7) for name in mergers]
     assert crop['gmacs'] <= static['gmacs'] <= ltm['gmacs'] < vanilla['gmacs']
     assert pooling['first_ratio'] == 1 and ltm['first_ratio'] > 0 and vanilla['first_ratio'] is None
-    assert tome['reason'].startswith('merger ToMe keeps no grid') and 'latency_ms' not in tome
+    assert evit['reason'].startswith('merger EViT finds no pairs') and 'latency_ms' not in evit
 
 
 def test_runtimes_side_by_side(call, config):

@@ -1,6 +1,7 @@
-"""As rivals_vit, on EfficientViT-B0 whose merged maps flow on, where rivals that keep no grid cannot run.
+"""As rivals_vit, on EfficientViT-B0 whose merged maps flow on: convolutions behind every merge see the smaller map.
 
-Convolutions behind every merge see the smaller map, so tokens matter.
+Rivals that keep no grid merge for pointwise convolutions only, as many tokens in every block, and all come back.
+'norms learn' lets the normalisations learn beside the masks; 'pooling, norms learn' holds the masks where they begin.
 """
 
 config = 'ltm_efficientvit_b0_finetune_imagenette128'
@@ -14,10 +15,30 @@ STEPS = {
     'LTM, by image with the layer': dict(eta=1.),
 }
 
+rivals = dict(AvgPool={}, ToMe=dict(window=8), ToFu=dict(window=8))
+
+
+def norms(masks, gain=0., layer=0.):
+    keys = {'.mergers': masks, '.step_gain': gain, '.step_weight': layer}
+    return {
+        'custom_hooks.0.norms': True,
+        'optim_wrapper.optimizer.lr': 1e-3,
+        'optim_wrapper.paramwise_cfg.custom_keys': {key: dict(decay_mult=0., lr_mult=lr) for key, lr in keys.items()}}
+
+
+def trained(label, step, **kwargs):
+    return dict(label=label, merger=dict(type='LTM', num_classes=10, **step), ratios=RATIOS, epochs=(EPOCHS, ),
+                seeds=SEEDS, **kwargs)
+
+
+plain, best = STEPS
 methods = [
-    dict(label='AvgPool', merger=dict(type='AvgPool'), ratios=RATIOS, epochs=(0, )),
-    *(dict(label=label, merger=dict(type='LTM', num_classes=10, **step), ratios=RATIOS, epochs=(EPOCHS, ), seeds=SEEDS)
-      for label, step in STEPS.items()),
+    *(dict(label=name, merger=dict(type=name, **settings), ratios=RATIOS, epochs=(0, ))
+      for name, settings in rivals.items()),
+    *(trained(label, step) for label, step in STEPS.items()),
+    trained('pooling, norms learn', STEPS[plain], overrides=norms(0.)),
+    trained(f'{plain}, norms learn', STEPS[plain], overrides=norms(50.)),
+    trained(f'{best}, norms learn', STEPS[best], overrides=norms(50., 10., 2.)),
 ]
 
 
@@ -27,13 +48,14 @@ def method(label, ratio, epochs=EPOCHS):
 
 def beats(ours, theirs, ratio):
     return dict(text=f'At ratio {ratio}, {ours} beats {theirs}', ours=method(ours, ratio),
-                theirs=method(theirs, ratio, 0 if theirs == 'AvgPool' else EPOCHS))
+                theirs=method(theirs, ratio, 0 if theirs in rivals else EPOCHS))
 
 
-plain, best = STEPS
 claims = [
     *(beats(*pair, ratio) for ratio in RATIOS
-      for pair in ((best, 'AvgPool'), (best, plain), (plain, 'AvgPool'))),
-    dict(text='At ratio 0.5, LTM is at least as accurate as vanilla', ours=method(best, 0.5),
-         theirs=dict(label='vanilla')),
+      for pair in ((best, 'ToMe'), (best, 'ToFu'), (best, 'AvgPool'), (best, plain), (plain, 'AvgPool'),
+                   (f'{best}, norms learn', 'pooling, norms learn'),
+                   (f'{best}, norms learn', f'{plain}, norms learn'))),
+    *(dict(text=f'At ratio 0.5, {ours} is at least as accurate as vanilla', ours=method(ours, 0.5),
+           theirs=dict(label='vanilla')) for ours in (best, f'{best}, norms learn')),
 ]
