@@ -20,7 +20,7 @@ from mmltm.apis.benchmarking import SCOPES, VANILLA, build_variant, merger_of, p
 from mmltm.apis.cli import CfgOptions, add_cfg_options, make_parser, make_table
 from mmltm.apis.config import load_config
 from mmltm.apis.preflight import check_ratio
-from mmltm.apis.profiling import time_interleaved
+from mmltm.apis.profiling import peak_bytes, time_interleaved
 from mmltm.apis.runtimes import EXPORTED, RUNTIMES, Runnable, check_runtimes
 from harness.result_file import ResultFile, config_name
 from mmltm.errors import UserError, run, summary
@@ -189,10 +189,11 @@ class Comparison:
 
         ``progress`` is called after every round and for every call that is prepared. Each row has ``merger``, ``ratio``
         and ``runtime``; ``reason`` where it could not be built or run; else ``gmacs`` of an image, ``parameters_m`` in
-        millions, ``rounds`` counted, ``latency_ms`` (median), ``images_per_second``, ``macs_ratio`` and
-        ``latency_ratio`` to vanilla, and ``first_ratio``, the first merger's latency over this one's (None for vanilla,
-        and where the first merger could not be measured). Of latencies there are ``..._quartiles``, too; ratios are
-        medians and quartiles of the rounds' own ratios.
+        millions, ``peak_mb`` (what tensors of a call take at most beside the model, 1e6 bytes; of eager mode alone),
+        ``rounds`` counted, ``latency_ms`` (median), ``images_per_second``, ``macs_ratio`` and ``latency_ratio`` to
+        vanilla, and ``first_ratio``, the first merger's latency over this one's (None for vanilla, and where the first
+        merger could not be measured). Of latencies there are ``..._quartiles``, too; ratios are medians and quartiles
+        of the rounds' own ratios.
         """
         args = self.args
         calls, reasons = self.prepare(scope, torch.randn(batch, 3, *shape, device=self.device), progress)
@@ -212,6 +213,7 @@ class Comparison:
             gmacs = self.gmacs(line.merger, scope, *shape)
             row.update(
                 gmacs=gmacs, parameters_m=parameters(model.backbone if scope == 'backbone' else model),
+                peak_mb=peak_bytes(calls[runtime, line.merger], self.device) / 1e6 if runtime == 'eager' else None,
                 rounds=len(timing.seconds), latency_ms=1e3 * timing.median,
                 latency_ms_quartiles=[1e3 * q for q in timing.quartiles], images_per_second=batch / timing.median,
                 macs_ratio=gmacs / self.gmacs(VANILLA, scope, *shape), latency_ratio=ratio.median,

@@ -93,6 +93,7 @@ def _twins_table(rows: list[dict]) -> str:
 
 def _mergers_table(rows: list[dict]) -> str:
     first = next(row['merger'] for row in rows if row['merger'] != VANILLA)
+    memory = ['peak, MB'] if any('peak_mb' in row for row in rows) else []
     lines, reasons = [], {}
     for row in rows:
         cells = [model_name(row['config']), row['scope'], _size(row), row['batch_size'], row['merger']]
@@ -100,11 +101,12 @@ def _mergers_table(rows: list[dict]) -> str:
             reasons[f"{row['merger']} on {model_name(row['config'])}"] = row['reason']
             continue
         lines.append([
-            *cells, f"{row['gmacs']:.3f}", f"{row['macs_ratio']:.3f}", f"{row['latency_ms']:.1f}",
+            *cells, f"{row['gmacs']:.3f}", f"{row['macs_ratio']:.3f}",
+            *(f"{row['peak_mb']:.0f}" for _ in memory), f"{row['latency_ms']:.1f}",
             None if row['merger'] == VANILLA else _spread(row, 'latency_ratio'),
             None if row['first_ratio'] is None or row['merger'] == first else _spread(row, 'first_ratio')])
-    text = table(['model', 'scope', 'input', 'batch', 'merger', 'GMACs', 'to vanilla', 'latency, ms',
-                  'to vanilla (quartiles)', f'{first} / this (quartiles)'], lines, _COMMON)
+    text = table(['model', 'scope', 'input', 'batch', 'merger', 'GMACs', 'to vanilla', *memory,
+                  'latency, ms', 'to vanilla (quartiles)', f'{first} / this (quartiles)'], lines, _COMMON)
     return _with_notes(text, reasons)
 
 
