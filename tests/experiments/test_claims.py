@@ -68,6 +68,26 @@ def test_without_a_result(say, tmp_path):
     assert claims_table(tmp_path) == '' and judged(tmp_path) == []
 
 
+@pytest.mark.parametrize('times, points, verdict', [
+    # Theirs at two ratios gets 70 and 50 right of 100, ours 60.
+    (dict(ours=10., slow=10.1, fast=5.), -10., 'not held'), (dict(ours=10., slow=10.3, fast=5.), 10., 'held'),
+    (dict(ours=10., slow=10.3, fast=11.), None, 'held: none of theirs is as fast'),
+    (dict(ours=10., slow=9.), None, 'not measured')])
+def test_equal_latency(tmp_path, times, points, verdict):
+    for ratio, (key, right) in enumerate(dict(ours=60, slow=70, fast=50).items()):
+        save_result(tmp_path / 'cells' / f'{key}.json', dict(
+            key=key, status='done', correct='1' * right + '0' * (100 - right), metrics={'accuracy/top1': right},
+            config='c', label='ours' if key == 'ours' else 'theirs', ratio=ratio, epochs=0, overrides={}, hooks=[],
+            merger={}))
+    models = [dict(cells=[key], timings=[dict(batch_size=1, median_ms=ms)]) for key, ms in times.items()]
+    save_result(tmp_path / 'latency' / 'c.json', dict(models=models))
+    claim = dict(text='Faster', latency=1, ours=['ours'], theirs=['slow', 'fast'])
+    save_result(tmp_path / FILE, dict(metric=None, claims=[claim]))
+    row, = judged(tmp_path)
+    assert row['verdict'] == verdict and row['difference'] == (points and pytest.approx(points))
+    assert f'| {verdict} |' in claims_table(tmp_path)
+
+
 def layer_claim(folder, ours, theirs, same=False):
     """What is said of a claim about the IB loss of two methods, values by layer, or of one twice."""
     for key, losses in dict(ours=ours, theirs=theirs).items():

@@ -1,6 +1,7 @@
 """What the cells of an experiment say of its claims."""
 
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -8,10 +9,12 @@ from .experiment import saved_experiment
 from .ib_layers import KEYS, common_layers, mean_by_layer
 from .markdown import number, table
 from .metrics import FEWEST_SEEDS, TOP1, difference, main_metric, metric_digits, metric_title
-from .results import load_results
+from .results import by_method, load_results
 
 #: A claim is decided where the difference exceeds so many standard errors.
 ERRORS = 2
+#: Slower by this share is as fast, for claims at equal latency.
+TOLERANCE = 0.02
 UNDECIDED = 'undecided at this budget'
 
 
@@ -23,23 +26,36 @@ def judged(out_dir: Path) -> list[dict]:
         ``standard_error``, see :func:`~harness.metrics.difference`; and ``verdict``: 'held' or 'not held' where the
         difference is beyond two standard errors, else 'undecided at this budget'; 'not measured' where a cell is
         missing. Claims about IB loss or bound, of which there is one number a layer, are decided where all layers
-        agree.
+        agree. At equal latency theirs is the best of their ratios that is as fast; where none is, the claim is 'held:
+        none of theirs is as fast'.
     """
     experiment = saved_experiment(out_dir)
     if not experiment:
         return []
     cells = {cell['key']: cell for cell in load_results(out_dir) if cell['status'] == 'done'}
-    return [dict(text=claim['text'], **_judged(claim, cells, experiment.get('metric')))
+    times = {(key, timing['batch_size']): timing['median_ms'] for result in load_results(out_dir, 'latency')
+             for model in result['models'] for key in model['cells'] for timing in model['timings']}
+    return [dict(text=claim['text'], **_judged(claim, cells, times, experiment.get('metric')))
             for claim in experiment['claims']]
 
 
-def _judged(claim: dict, cells: dict[str, dict], metric: str | None) -> dict:
+def _judged(claim: dict, cells: dict[str, dict], times: dict[tuple[str, int], float], metric: str | None) -> dict:
     ours, theirs = ([cells[key] for key in claim[side] if key in cells] for side in ('ours', 'theirs'))
     quantity, error = claim.get('quantity'), None
     if quantity:
         ours, theirs = ([cell for cell in cells if common_layers(cell)] for cells in (ours, theirs))
+    nothing = dict(metric=metric, difference=None, standard_error=None, verdict='not measured')
     if not (ours and theirs):
-        return dict(metric=metric, difference=None, standard_error=None, verdict='not measured')
+        return nothing
+    if 'latency' in claim:
+        if any((cell['key'], claim['latency']) not in times for cell in (*ours, *theirs)):
+            return nothing
+        limit = (1 + TOLERANCE) * times[ours[0]['key'], claim['latency']]
+        fast = by_method([cell for cell in theirs if times[cell['key'], claim['latency']] <= limit])
+        if not fast:
+            return dict(nothing, verdict='held: none of theirs is as fast')
+        theirs = max(fast, key=lambda method: fmean(cell['metrics'][main_metric(cell['metrics'], metric)]
+                                                    for cell in method))
     if quantity:
         by_layer = [mean_by_layer(cells, quantity) for cells in (ours, theirs)]
         if claim['ours'] == claim['theirs']:  # that it falls: each layer less the next one

@@ -52,7 +52,7 @@ def read_experiment(path: Path, checkpoint: str | None = None, configs: Path = P
     all); and ``claims``, each with ``text`` and, in ``ours`` and
     ``theirs``, ``label``, ``ratio`` and ``epochs`` of a method. Ours is said to have the larger metric or, with
     ``quantity='ib_loss'`` or ``'ib_bound'``, the larger one in all layers; the same method twice, that it falls from
-    layer to layer.
+    layer to layer. With ``latency``, a batch size, ``theirs`` lists methods, the best of which that is as fast counts.
     The vanilla model is tested as it is or, without a checkpoint, trained like every method.
 
     Args:
@@ -120,7 +120,9 @@ def _trainings(method: dict) -> list[tuple]:
     return list(itertools.product(method['epochs'], method.get('seeds', (0, ))))
 
 
-def _keys(cells: list[Cell], method: dict) -> list[str]:
+def _keys(cells: list[Cell], method: dict | list[dict]) -> list[str]:
+    if isinstance(method, list):
+        return [key for one in method for key in _keys(cells, one)]
     method = {'ratio': None, 'epochs': 0, **method}
     keys = [cell.key for cell in cells if all(getattr(cell, name) == value for name, value in method.items())]
     if not keys:
