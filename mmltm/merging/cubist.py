@@ -23,11 +23,11 @@ from .grids import Grid, as_grid
 def neighbour_runs(x: Tensor, count: int) -> Tensor:
     """Into which of ``count`` runs of neighbours each token of a line falls: (B, C, L, N), L lines, to (B, L, N).
 
-    A line is parted between its least similar neighbours. Of pairs that are alike, the first are parted.
+    A line is parted between its least similar neighbours.
     """
     x = F.normalize(x.float(), dim=1)
     similarity = (x[..., 1:] * x[..., :-1]).sum(1)
-    parted = similarity.argsort(stable=True)[..., :count - 1]
+    parted = similarity.argsort(-1)[..., :count - 1]
     return F.pad(torch.zeros_like(similarity, dtype=torch.long).scatter(-1, parted, 1).cumsum(-1), (1, 0))
 
 
@@ -36,8 +36,14 @@ def largest_magnitudes(x: Tensor, groups: Tensor, count: int) -> Tensor:
 
     ``groups``, (B, N), says which one each token is in; none may be empty.
     """
-    index, start = groups[:, None].expand_as(x), x.new_zeros(*x.shape[:2], count)
-    highest, lowest = (start.scatter_reduce(2, index, x, reduce, include_self=False) for reduce in ('amax', 'amin'))
+    # The first token of each group is taken, and the others alone are compared: most groups have none, and it is slow.
+    cells = torch.arange(x.shape[2], device=x.device).expand_as(groups)
+    first = cells[:, :count].scatter_reduce(1, groups, cells, 'amin', include_self=False)
+    others = torch.ones_like(cells).scatter(1, first, 0).argsort(descending=True)[:, :x.shape[2] - count]
+    indices = first, others, groups.gather(1, others)
+    first, others, into = (index[:, None].expand(-1, x.shape[1], -1) for index in indices)
+    taken, compared = x.gather(2, first), x.gather(2, others)
+    highest, lowest = (taken.scatter_reduce(2, into, compared, reduce) for reduce in ('amax', 'amin'))
     return torch.where(highest >= -lowest, highest, lowest)
 
 

@@ -70,9 +70,8 @@ def test_against_loops(size):
 
 def test_equal_tokens_merge_the_same_way_each_time():
     x = torch.ones(1, 4, 6, 6)
-    operator, _ = CubistMerge((6, 6), (3, 3), 4)(x)
-    assert operator.places.unflatten(1, (6, 6)).tolist() == [
-        [[0, 1, 2, 2, 2, 2], [3, 4, 5, 5, 5, 5], *[[6, 7, 8, 8, 8, 8]] * 4]]
+    operator, again = (CubistMerge((6, 6), (3, 3), 4)(x)[0] for _ in range(2))
+    assert torch.equal(operator.places, again.places) and operator.places.unique().tolist() == [*range(9)]
     assert torch.equal(operator.merge(x), torch.ones(1, 4, 3, 3))
 
 
