@@ -92,6 +92,8 @@ def drawing(source, out_dir):
         if path.exists() and path.samefile(source.path):
             raise UserError(f'the drawn video would take the place of {path}: choose another --out-dir')
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), source.fps, source.size)
+        if not writer.isOpened():
+            raise UserError(f'cannot write video {path}')
         try:
             yield lambda name, picture: writer.write(picture)
         finally:

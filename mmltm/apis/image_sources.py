@@ -81,8 +81,8 @@ def open_images(name: str, out_dir: Path) -> ImageFiles | Video:
     if pattern and not glob.has_magic(name):
         raise UserError(f'image, video or folder {name} does not exist')
     files = map(Path, glob.glob(str(path), recursive=True)) if pattern else path.rglob('*')
-    images = sorted(file for file in files if file.suffix.lower() in IMG_EXTENSIONS and file.is_file()
-                    and results not in file.resolve().parents)
+    images = sorted({file for file in files if file.suffix.lower() in IMG_EXTENSIONS and file.is_file()
+                     and results not in file.resolve().parents})  # '**' may find a file twice
     if not images:
         what = f'pattern {name} matches' if pattern else f'folder {name} holds'
         raise UserError(f'{what} no image ({", ".join(IMG_EXTENSIONS)})')
