@@ -13,7 +13,6 @@ import tempfile
 from functools import cached_property, lru_cache
 
 os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')
-import cv2
 import numpy as np
 import torch
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
@@ -95,11 +94,9 @@ def compare(model, image, merger, ratio, score_thr):
     """Both predictions, a picture of what merges, and a table of costs, for an image (H, W, 3), uint8, RGB."""
     bgr, pictures = np.ascontiguousarray(image[..., ::-1]), []
     pair = [model.predictor(VANILLA, None), model.predictor(merger, ratio)]
-    with MergeRecorder(pair[1].model) as recorder, tempfile.TemporaryDirectory() as folder:
-        for name, predictor in zip((VANILLA, merger), pair):
-            path = os.path.join(folder, f'{name}.png')
-            predictor.draw(image, predictor.predict([bgr])[0], path, score_thr)
-            pictures.append(cv2.imread(path)[..., ::-1])
+    with MergeRecorder(pair[1].model) as recorder:
+        for predictor in pair:
+            pictures.append(predictor.draw(image, predictor.predict([bgr])[0], score_thr))
     seen = to_picture(pair[1].prepare([bgr])['inputs'][0], recorder.input_size)
     sheet = Sheet(f'{merger}, ratio {ratio}', seen, [view(merge, groups=True) for merge in recorder.merges])
     inputs = torch.rand(1, 3, *recorder.input_size, device=next(pair[0].model.parameters()).device)

@@ -71,13 +71,18 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         'custom_hooks.0.t_warm=2. What nothing would read is refused, unless given by --cfg-options-new')
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that training and testing share."""
-    parser.add_argument('--work-dir', metavar='DIR', help='where logs and results go; default: work_dirs/<config>')
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--data-root``."""
     parser.add_argument(
         '--data-root', metavar='DIR',
         help='folder that every dataset and evaluator of the config shall read from, in the layout of the '
         "config's own data_root; applied after --cfg-options")
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that training and testing share."""
+    parser.add_argument('--work-dir', metavar='DIR', help='where logs and results go; default: work_dirs/<config>')
+    add_data_root(parser)
     add_cfg_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

@@ -57,10 +57,11 @@ class DetectionPredictor:
         """The predictions in a data sample, as JSON can hold them."""
         return self._inferencer.pred2dict(sample)
 
-    def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
-        """Save a picture: ``image`` (H, W, 3), uint8, RGB, and what has at least that score."""
-        self._inferencer.visualizer.add_datasample(
-            path, image, sample, draw_gt=False, pred_score_thr=score_thr, out_file=path)
+    def draw(self, image: np.ndarray, sample: Any, score_thr: float) -> np.ndarray:
+        """A picture, (H, W, 3), uint8, RGB, as ``image`` is, with what has at least that score."""
+        visualizer = self._inferencer.visualizer
+        visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=score_thr)
+        return visualizer.get_image()
 
 
 class ClassificationPredictor:
@@ -81,8 +82,8 @@ class ClassificationPredictor:
     def describe(self, sample: Any) -> dict:
         return self._inferencer.postprocess([sample], None)[0]
 
-    def draw(self, image: np.ndarray, sample: Any, path: str, score_thr: float) -> None:
-        self._visualizer.visualize_cls(image, sample, classes=self.classes, draw_gt=False, name=path, out_file=path)
+    def draw(self, image: np.ndarray, sample: Any, score_thr: float) -> np.ndarray:
+        return self._visualizer.visualize_cls(image, sample, classes=self.classes, draw_gt=False)
 
 
 def build_predictor(cfg: Config, path: str, device: str) -> DetectionPredictor | ClassificationPredictor:

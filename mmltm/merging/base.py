@@ -1,8 +1,8 @@
 """The two interfaces of token merging: what merges a map, and what decides how.
 
-A **merge operator** is a linear map for feature maps of one size: it merges tokens and leads back. A **merger** belongs
-to one block of a network. It looks at the block's tokens and returns an operator (:class:`GridMerger`), or, if it keeps
-no grid, fewer tokens (:class:`~mmltm.merging.sequences.SequenceMerger`).
+A **merge operator** merges the tokens of feature maps of one size, as a rule by a linear map, and leads back. A
+**merger** belongs to one block of a network. It looks at the block's tokens and returns an operator
+(:class:`GridMerger`), or, if it keeps no grid, fewer tokens (:class:`~mmltm.merging.sequences.SequenceMerger`).
 
 Every merger class says itself what it needs and how the blocks of a backbone share the work. To add one, derive from
 either class and register it, see ``docs/add_a_merger.md``.
@@ -18,12 +18,21 @@ from torch import Tensor, nn
 from mmltm.errors import UserError
 from mmltm.ib.constants import KeepsConstants
 
-from .grids import Grid, as_grid, check_ratios, separate_schedule, tile_axis, window_schedule
+from .grids import (
+    Grid,
+    as_grid,
+    check_ratios,
+    map_to_tokens,
+    separate_schedule,
+    tile_axis,
+    tokens_to_map,
+    window_schedule,
+)
 from .windowed import WindowedMerge
 
 
 class MergeOperator(Protocol):
-    """Merging of maps of one size, and the way back.
+    """Merging of maps of one size, and the way back. What derives from it needs to say ``merge`` and ``unmerge`` alone.
 
     Maps are (B, ..., C, H, W), before merging of the size ``grid``, after it of ``merged_grid``; channels may come last
     in memory, and the groups of tokens in the dimensions between are merged alike.
@@ -39,9 +48,12 @@ class MergeOperator(Protocol):
 
     def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
         """All tokens, with what merged tokens have gained: full + U (update - merged), for merged = G^T full."""
+        return full + self.unmerge(update - merged)
 
     def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """U f(G^T x) of tokens (B, H W, C), for a function of single tokens."""
+        update = function(map_to_tokens(self.merge(tokens_to_map(tokens, self.grid))))
+        return map_to_tokens(self.unmerge(tokens_to_map(update, self.merged_grid)))
 
 
 #: For every block of every stage the arguments its merger is built with, or None where it merges nothing.

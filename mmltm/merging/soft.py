@@ -13,19 +13,18 @@ scores sum to 1 over a window and are divided by p once more, so merged tokens a
 """
 
 import math
-from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import GridMerger, Host, Plan
-from .grids import Grid, as_grid, map_to_tokens, tokens_to_map
+from .base import GridMerger, Host, MergeOperator, Plan
+from .grids import Grid, as_grid, map_to_tokens
 
 #: Cells of a window, by p.
 WINDOWS = {2: (1, 2), 4: (2, 2)}
 
 
-class SoftMerge:
+class SoftMerge(MergeOperator):
     """Merging of maps, (B, ..., C, H, W), by scores, and the way back; a window of so many cells becomes one.
 
     Scores are (B', 1, H, W), those of an image for B / B' neighbouring maps.
@@ -56,11 +55,6 @@ class SoftMerge:
     def restore(self, full: Tensor, merged: Tensor, update: Tensor) -> Tensor:
         """Inflation, y^ = X + y' s, of X (B, ..., C, H, W) by what became of the merged tokens."""
         return full + self.unmerge(update)
-
-    def detour(self, tokens: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a function of merged tokens adds to the tokens, (B, H W, C)."""
-        update = function(map_to_tokens(self.merge(tokens_to_map(tokens, self.grid))))
-        return map_to_tokens(self.unmerge(tokens_to_map(update, self.merged_grid)))
 
 
 class SoftMerging(GridMerger):

@@ -6,7 +6,7 @@ import torch.nn as nn
 from mmengine.registry import Registry
 
 from mmltm.errors import UserError
-from mmltm.merging import LTM, LTMP, AvgPool, EViT, Host, Merger, Random, SoftMerging, ToFu, ToMe
+from mmltm.merging import LTM, LTMP, AvgPool, CubistMerge, EViT, Host, Merger, Random, SoftMerging, ToFu, ToMe
 from mmltm.merging.detour import Detour
 from mmltm.merging.sequences import SequenceMerger
 from mmltm.models.pretrained import statistics_classes
@@ -14,7 +14,7 @@ from mmltm.models.pretrained import statistics_classes
 #: Token mergers by name: classes derived from :class:`~mmltm.merging.base.GridMerger` or
 #: :class:`~mmltm.merging.sequences.SequenceMerger`.
 TOKEN_MERGERS = Registry('token merger', scope='mmltm', locations=['mmltm.models.mergers'])
-for _merger in (LTM, AvgPool, Random, SoftMerging, ToMe, ToFu, EViT, LTMP):
+for _merger in (LTM, AvgPool, Random, CubistMerge, SoftMerging, ToMe, ToFu, EViT, LTMP):
     TOKEN_MERGERS.register_module(module=_merger)
 
 Ratio = float | Sequence[float]

@@ -31,7 +31,9 @@ from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import Runner, load_checkpoint
 
 from mmltm.apis.config import load_config
+from mmltm.apis.image_sources import open_images
 from mmltm.apis.outputs import set_out
+from mmltm.apis.prediction_files import PredictionFile
 from mmltm.datasets import LoadImage, LoadImageOrSkip, Resizing
 from mmltm.datasets.loading import _named
 from mmltm.models.checkpoints import check_file, check_tested, compare, dataset_meta, read_checkpoint, state_dict
@@ -218,9 +220,8 @@ class Predictor:
     def describe(self, sample):
         return sample
 
-    def draw(self, image, sample, path, score_thr):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(str(sample['label']))
+    def draw(self, image, sample, score_thr):
+        return image
 
 
 def infer(values, out='out'):
@@ -235,9 +236,9 @@ def infer(values, out='out'):
                 cv2.imwrite(str(path), np.full((4, 4), value, np.uint8) if isinstance(value, int) else value)
         tool, results = infer_tool(), folder / out
         results.mkdir(exist_ok=True)
-        args = types.SimpleNamespace(image='images', out_dir=out, batch_size=8, no_vis=False, score_thr=0)
-        paths = tool.find_images('images', results)
-        tool.predict(Predictor(), paths, args, tool.PredictionFile(results / 'predictions.json', ('a', 'b')))
+        args, source = types.SimpleNamespace(batch_size=8, score_thr=0, device='cpu'), open_images('images', results)
+        with tool.drawing(source, results) as save:
+            tool.predict(Predictor(), source, PredictionFile(results, Predictor.classes), args, save)
         content = json.loads((results / 'predictions.json').read_text())
         labels = {name: prediction['label'] for name, prediction in content['images'].items()}
         pictures = sorted(path.relative_to(results / 'pictures').as_posix() for path in results.glob('pictures/**/*')
@@ -249,19 +250,20 @@ def infer(values, out='out'):
 def interrupted(folder):
     """The file of predictions after each image, and after a disk that fills in the midst of one."""
     path = folder / 'predictions.json'
-    file = infer_tool().PredictionFile(path, ('a',))
+    results = PredictionFile(folder, ('a',))
     counts = []
     for index in range(3):
-        file.add(f'{index}.png', dict(scores=np.zeros(index)))
+        results.add(index, f'{index}.png', (4, 4), dict(scores=np.zeros(index)))
         counts.append(len(json.loads(path.read_text())['images']))
-    file.skip('9.png', '9.png', 'broken')
+    results.skip('9.png', 'broken')
+    file = results._file
     raw, file._file = file._file, types.SimpleNamespace()
     for name in ('tell', 'seek', 'truncate'):
         setattr(file._file, name, getattr(raw, name))
     full = [True]
     file._file.write = lambda content: raw.write(content[:7] if full.pop() else content) if full else raw.write(content)
     with pytest.raises(OSError, match='No space left'):
-        file.add('3.png', dict(scores=[1] * 100))
+        results.add(3, '3.png', (4, 4), dict(scores=[1] * 100))
     content = json.loads(path.read_text())
     return counts, list(content['images']), content['skipped']
 

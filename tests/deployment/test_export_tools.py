@@ -62,24 +62,33 @@ def classifier(tmp_path_factory):
 
 def agree(expected, found):
     """Predictions of tools/infer.py and tools/deployment/infer_onnx.py, file by file: pixels and scores within 1e-3."""
-    expected, found = (json.loads((folder / 'predictions.json').read_text()) for folder in (expected, found))
-    assert {**expected, 'images': {}} == {**found, 'images': {}} and list(expected['images']) == list(found['images'])
-    for name, wanted in expected['images'].items():
-        own = found['images'][name]
-        assert own.keys() == wanted.keys()
-        if 'pred_scores' in own:
+    assert {path.name for path in expected.glob('*.json')} == {path.name for path in found.glob('*.json')}
+    expected, found = ({path.stem: json.loads(path.read_text()) for path in folder.glob('*.json')}
+                       for folder in (expected, found))
+    if 'predictions' in found:
+        expected, found = expected['predictions'], found['predictions']
+        assert {**expected, 'images': {}} == {**found, 'images': {}} and [*expected['images']] == [*found['images']]
+        for wanted, own in zip(expected['images'].values(), found['images'].values()):
+            assert own.keys() == wanted.keys() and own['pred_class'] == wanted['pred_class']
             np.testing.assert_allclose(own['pred_scores'], wanted['pred_scores'], atol=1e-5)
-            assert own['pred_class'] == wanted['pred_class']
-            continue
-        assert len(own['labels']) == len(wanted['labels']) > 5
-        boxes, scores, labels = ((np.array(own[key]), np.array(wanted[key])) for key in ('bboxes', 'scores', 'labels'))
+        return
+    assert expected['images'] == found['images']
+    for image in found['images']['images']:
+        boxes, scores, labels, masks = [], [], [], []
+        for part in (found, expected):
+            objects = [item for item in part['results.bbox'] if item['image_id'] == image['id']]
+            boxes.append(np.array([item['bbox'] for item in objects]))
+            scores.append(np.array([item['score'] for item in objects]))
+            labels.append(np.array([item['category_id'] for item in objects]))
+            masks.append([item['segmentation'] for item in part['results.segm'] if item['image_id'] == image['id']])
+        assert len(labels[0]) == len(labels[1]) == len(masks[0]) == len(masks[1]) > 5
         # Boxes of equal score may come in another order.
         apart = np.abs(boxes[0][None] - boxes[1][:, None]).max(-1) + 1e3 * (labels[0][None] != labels[1][:, None])
         nearest = np.maximum(apart, np.abs(scores[0][None] - scores[1][:, None])).argmin(1)
         assert sorted(nearest) == list(range(len(nearest)))
         assert apart[range(len(nearest)), nearest].max() < 1e-3 and np.abs(scores[0][nearest] - scores[1]).max() < 1e-3
-        for mask, index in zip(wanted['masks'], nearest):
-            assert pycocotools.mask.iou([mask], [own['masks'][index]], [False]) > 0.99
+        for mask, index in zip(masks[1], nearest):
+            assert pycocotools.mask.iou([mask], [masks[0][index]], [False]) > 0.99
 
 
 def test_detector(root, tmp_path, monkeypatch, tiny_coco, tiny_config, run_tool, call):
@@ -98,7 +107,7 @@ def test_detector(root, tmp_path, monkeypatch, tiny_coco, tiny_config, run_tool,
     assert again == total and int(total) > 5 and float(boxes) < 1e-3
 
     infer = root / 'tools/deployment/infer_onnx.py'
-    process = run_tool('python', infer, tiny_coco / 'val2017', 'model.onnx', '--out-dir', 'out', cwd=tmp_path)
+    process = run_tool('python', infer, tiny_coco / 'val2017', 'model.onnx', '--out-dir', 'out', '--draw', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     call('tools/infer.py', tiny_coco / 'val2017', tiny_config, 'model.pth', '--out-dir', 'torch', '--cfg-options',
          'test_dataloader.dataset.pipeline.2.scale="(320,256)"')
@@ -125,7 +134,7 @@ def test_classifier(root, tmp_path, monkeypatch, classifier, call):
     call('tools/infer.py', images, *classifier, '--out-dir', 'torch')
     printed = call('tools/deployment/export.py', *classifier, 'new/model.onnx', '--verify', images / 'colour.jpg')
     assert '1 images: 1 of 1 top-1' in printed
-    call('tools/deployment/infer_onnx.py', images, 'new/model.onnx', '--out-dir', 'onnx')
+    call('tools/deployment/infer_onnx.py', images, 'new/model.onnx', '--out-dir', 'onnx', '--draw')
     agree(tmp_path / 'torch', tmp_path / 'onnx')
     assert (tmp_path / 'onnx/pictures/grey.pgm.png').is_file()
     assert len(json.loads((tmp_path / 'onnx/predictions.json').read_text())['images']) == 6

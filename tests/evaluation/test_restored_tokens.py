@@ -21,7 +21,7 @@ BACKBONES = dict(
     swin=(LTMSwin, dict(arch=dict(embed_dims=8, depths=[2] + [1] * 3, num_heads=[1] * 4), window_size=4)))
 LTMP = dict(type='LTMP', ratio=0.5, merge_threshold=0.5, prune_threshold=0.9)
 MERGERS = [dict(type='ToMe', ratio=0.6), dict(type='ToFu', ratio=0.6), LTMP, dict(type='LTM', ratio=0.6),
-           dict(type='SoftMerging', p=4)]
+           dict(type='SoftMerging', p=4), dict(type='CubistMerge', ratio=0.6)]
 GRID = MERGERS[3:]
 PAIRS = [(backbone, merger) for backbone in ('mobilevit', 'vit') for merger in MERGERS]
 PAIRS += [('efficientvit', merger) for merger in GRID] + [('swin', MERGERS[0]), ('swin', GRID[0])]

@@ -67,7 +67,7 @@ def test_no_absolute_positions_and_means():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('kind', ['ToMe', 'AvgPool', 'SoftMerging', 'EViT', 'LTMP'])
+@pytest.mark.parametrize('kind', ['ToMe', 'AvgPool', 'CubistMerge', 'SoftMerging', 'EViT', 'LTMP'])
 def test_other_mergers(kind):
     merger = dict(type=kind, **({'p': 2} if kind == 'SoftMerging' else {'ratio': 0.6}))
     if kind in ('EViT', 'LTMP'):

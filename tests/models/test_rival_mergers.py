@@ -147,7 +147,7 @@ def counts_of(model, x):
     return counts
 
 
-@pytest.mark.parametrize('merger', ['ToMe', 'ToFu', 'EViT', 'AvgPool', 'Random'])
+@pytest.mark.parametrize('merger', ['ToMe', 'ToFu', 'EViT', 'AvgPool', 'CubistMerge', 'Random'])
 @pytest.mark.parametrize('size', [(112, 112), (144, 260)])
 def test_all_mergers_leave_as_many_tokens_as_ltm(merger, size):
     x = torch.randn(2, 3, *size)

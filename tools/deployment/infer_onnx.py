@@ -21,11 +21,12 @@ except ModuleNotFoundError as error:
 EXAMPLES = """
 examples:
   python tools/deployment/infer_onnx.py street.jpg mask_rcnn.onnx --out-dir work_dirs/street
-  python tools/deployment/infer_onnx.py data/coco/val2017 ssdlite.onnx --out-dir work_dirs/val2017 --no-vis
+  python tools/deployment/infer_onnx.py data/coco/val2017 ssdlite.onnx --out-dir work_dirs/val2017
 
-DIR/pictures/ holds a picture for each image, under its name and in its sub-folder, DIR/predictions.json all
-predictions: for a detector labels, scores, bboxes (x1, y1, x2, y2) and masks (COCO's run lengths), for a classifier
-label, class and all scores. An image that cannot be used is named, skipped and counted; if none can, the tool fails.
+Of a detector DIR/results.bbox.json and, if it has masks, DIR/results.segm.json are results in COCO's form, and
+DIR/images.json says what their ids stand for, which count from 1. Of a classifier DIR/predictions.json has label, class
+and all scores. Pictures go to DIR/pictures/, under the images' names and in their sub-folders. An image that cannot be
+used is named, skipped and counted; if none can, the tool fails.
 """
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 CV2 = dict(nearest=cv2.INTER_NEAREST, bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC, area=cv2.INTER_AREA,
@@ -234,6 +235,30 @@ def find_images(folder: Path, out_dir: Path | None = None) -> list[Path]:
     return paths
 
 
+def start_files(model: OnnxModel) -> dict:
+    """What is to be written, by name, for no image so far."""
+    if model.meta['kind'] == 'classifier':
+        return dict(predictions=dict(classes=model.classes, images={}))
+    categories = [dict(id=label, name=name) for label, name in enumerate(model.classes or (), 1)]
+    files = {'images': dict(categories=categories, images=[]), 'results.bbox': []}
+    if 'masks' in [output.name for output in model.session.get_outputs()]:
+        files['results.segm'] = []
+    return files
+
+
+def add(files: dict, number: int, name: str, shape: tuple[int, ...], result: dict) -> None:
+    """Adds the predictions for an image of ``shape`` to ``files``, in COCO's form those of a detector."""
+    if 'predictions' in files:
+        files['predictions']['images'][name] = result
+        return
+    files['images']['images'].append(dict(id=number, file_name=name, height=shape[0], width=shape[1]))
+    for i, (label, score, (x1, y1, x2, y2)) in enumerate(zip(result['labels'], result['scores'], result['bboxes'])):
+        found = dict(image_id=number, category_id=label + 1, score=score)
+        files['results.bbox'].append(dict(found, bbox=[x1, y1, x2 - x1, y2 - y1]))
+        if 'masks' in result:
+            files['results.segm'].append(dict(found, segmentation=run_lengths(result['masks'][i])))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -242,36 +267,38 @@ def main() -> None:
     parser.add_argument('--out-dir', required=True, metavar='DIR', help='where results go')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='SCORE',
                         help='draw instances with at least this score; default: %(default)s')
-    parser.add_argument('--no-vis', action='store_true', help='draw no pictures')
+    parser.add_argument('--draw', action='store_true', help='draw pictures; a single image is drawn in any case')
     parser.add_argument('--threads', type=int, default=0, metavar='N', help='default: one a core')
     args = parser.parse_args()
     folder, out_dir = Path(args.image).expanduser(), Path(args.out_dir)
-    paths, results, skipped = find_images(folder, out_dir), {}, {}
+    paths, done, skipped = find_images(folder, out_dir), 0, {}
     model = OnnxModel(args.model, args.threads)
+    files = start_files(model)
     out_dir.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths, 1):
         print(f'\r{number} of {len(paths)} images', end='' if number < len(paths) else '\n', file=sys.stderr)
         name = path.name if path == folder else path.relative_to(folder).as_posix()
         try:
             image = read_image(str(path))
-            result = results[name] = model.predict(image)
+            result = model.predict(image)
         except Exception as error:  # ends with this image
             skipped[name] = summary(error)
             print(f'\nskipped {path}: {skipped[name]}', file=sys.stderr)
             continue
-        if not args.no_vis:
+        if args.draw or len(paths) == 1:
             picture = out_dir / 'pictures' / (f'{name}.png' if path.suffix.lower() == '.pgm' else name)
             picture.parent.mkdir(parents=True, exist_ok=True)
             if not cv2.imwrite(str(picture), model.draw(image, result, args.score_thr)):
                 raise OSError(f'cannot write {picture}')
-        if 'masks' in result:
-            result['masks'] = [run_lengths(mask) for mask in result['masks']]
-    if not results:
+        add(files, number, name, image.shape, result)
+        done += 1
+    if not done:
         raise InputError(f'none of the {len(paths)} images in {folder} can be used; the first: '
                        f'{next(iter(skipped.values()))}')
-    content = dict(classes=model.classes, images=results, skipped=list(skipped))
-    (out_dir / 'predictions.json').write_text(json.dumps(content))
-    print(f'{len(results)} images done, {len(skipped)} skipped; see {args.out_dir}')
+    next(iter(files.values()))['skipped'] = list(skipped)
+    for name, content in files.items():
+        (out_dir / f'{name}.json').write_text(json.dumps(content))
+    print(f'{done} images done, {len(skipped)} skipped; see {args.out_dir}')
 
 
 if __name__ == '__main__':
