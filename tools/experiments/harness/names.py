@@ -6,8 +6,8 @@ _CONFIG = re.compile(r'(?:(?P<detector>mask_rcnn|ssdlite)_)?(?:ltm_)?(?P<family>
                      r'(?:_p(?P<patch>\d+))?')
 _DETECTORS = dict(mask_rcnn='Mask R-CNN', ssdlite='SSDLite')
 #: Display names of families, by what names of configs call them.
-FAMILIES = dict(mobilevit='MobileViT', efficientvit='EfficientViT', effvit='EfficientViT', vit='ViT', swin='Swin', swinv2='SwinV2',
-                vitdet='ViTDet', dinov2='DINOv2')
+FAMILIES = dict(mobilevit='MobileViT', efficientvit='EfficientViT', effvit='EfficientViT', vit='ViT', swin='Swin',
+                swinv2='SwinV2', vitdet='ViTDet', dinov2='DINOv2')
 
 
 def model_name(config: str) -> str:
