@@ -57,7 +57,7 @@ def measure_latency(cells: Sequence[ResolvedCell],
         if path.is_file() and _signature(load_result(path)) == _signature(result):
             console.print(f'latency of {result["config"]}: taken from {path.name}', highlight=False)
             continue
-        models = [_load(min(group, key=lambda resolved: resolved.cell.epochs)) for group in groups]
+        models = [_load(group) for group in groups]
         _time(models, Runner.build_dataloader(vanilla.cfg.test_dataloader, seed=0), result, rounds, warmup, console)
         save_result(path, result)
 
@@ -77,13 +77,15 @@ def _signature(result: dict) -> tuple:
     return result['rounds'], result['batch_sizes'], machine, [model['cells'] for model in result['models']]
 
 
-def _load(resolved: ResolvedCell) -> BaseModel:
-    if not resolved.cell.epochs:
-        return load_model(resolved.cfg, resolved.cell.checkpoint)
-    if not (resolved.work_dir / 'last_checkpoint').is_file():
-        raise UserError(f'the weights of {resolved.key} are gone from {resolved.work_dir}, so its latency cannot be '
-                        'measured: remove its result to train it again')
-    return load_model(resolved.cfg, find_latest_checkpoint(str(resolved.work_dir)))
+def _load(group: list[ResolvedCell]) -> BaseModel:
+    """The model of one of several cells that cost the same, whose weights are there."""
+    for resolved in sorted(group, key=lambda resolved: resolved.cell.epochs):
+        if not resolved.cell.epochs:
+            return load_model(resolved.cfg, resolved.cell.checkpoint)
+        if (resolved.work_dir / 'last_checkpoint').is_file():
+            return load_model(resolved.cfg, find_latest_checkpoint(str(resolved.work_dir)))
+    raise UserError(f'the weights of {group[0].key} are gone from {group[0].work_dir}, so its latency cannot be '
+                    'measured: remove its result to train it again')
 
 
 def _time(models: list[BaseModel], loader, result: dict, rounds: int, warmup: int, console: Console) -> None:
