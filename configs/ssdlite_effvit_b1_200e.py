@@ -9,10 +9,6 @@ From the weights of an ImageNet classifier: --cfg-options model.backbone.pretrai
 
 _base_ = './_base_/det_ssdlite_320.py'
 
-# Of strides 16, 32 (the backbone's), 64, 107, 160 and 320.
-channels = (128, 256, 512, 256, 256, 128)
-
 model = dict(
     backbone=dict(_delete_=True, type='mmltm.EfficientViT', arch='b1', out_indices=(3, 4)),
-    neck=dict(in_channels=channels[:2], out_channels=channels),
-    bbox_head=dict(in_channels=channels))
+    neck=dict(in_channels=(128, 256)))

@@ -9,11 +9,9 @@ Learning rate 0.0009 for a total batch of 128 (8 GPUs x 16 images). All else as 
 _base_ = './ssdlite_mobilevit_xs_200e.py'
 
 zoo = 'https://mmassets.onedl.ai/mmclassification/v0/mobilevit/'
-channels = (128, 640, 512, 256, 256, 128)
 
 model = dict(
     backbone=dict(
         arch='small',
         pretrained=zoo + 'mobilevit-small_3rdparty_in1k_20221018-cb4f741c.pth'),
-    neck=dict(in_channels=channels[:2], out_channels=channels),
-    bbox_head=dict(in_channels=channels))
+    neck=dict(in_channels=(128, 160)))

@@ -10,8 +10,6 @@ Starts from ImageNet weights; from scratch: --cfg-options model.backbone.pretrai
 _base_ = './_base_/det_ssdlite_320.py'
 
 zoo = 'https://mmassets.onedl.ai/mmclassification/v0/mobilevit/'
-# Of strides 16, 32 (the backbone's), 64, 107, 160 and 320.
-channels = (80, 384, 512, 256, 256, 128)
 
 model = dict(
     # What the ImageNet weights were trained on: BGR from 0 to 1.
@@ -21,6 +19,6 @@ model = dict(
         type='mmltm.LTMMobileViT',
         arch='x_small',
         out_indices=(3, 4),
+        last_exp_factor=None,
         pretrained=zoo + 'mobilevit-xsmall_3rdparty_in1k_20221018-be39a6e7.pth'),
-    neck=dict(in_channels=channels[:2], out_channels=channels),
-    bbox_head=dict(in_channels=channels))
+    neck=dict(in_channels=(80, 96)))

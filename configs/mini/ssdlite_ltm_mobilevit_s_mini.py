@@ -11,29 +11,20 @@ _base_ = '../ssdlite_ltm_mobilevit_s_200e.py'
 data_root = 'data/mini_coco/'
 classes = ('circle', 'rectangle', 'triangle', 'star', 'cross')
 scale = (192, 192)
-# The base's momentum of 0.03 is for long trainings: these statistics must follow within minutes.
-norm_cfg = dict(type='BN')
-
 # Objects measure 30 to 95 pixels: a finer level in place of the coarsest ones, and on every level anchors of two to
 # four times its stride, so that each object overlaps some anchor by half and more.
-channels = (96, 128, 640, 128)
+channels = (256, 256, 256, 128, 64)
 model = dict(
     backbone=dict(out_indices=(2, 3, 4), pretrained=None, merger=dict(num_classes=len(classes))),
-    neck=dict(
-        in_channels=channels[:3],
-        out_channels=channels,
-        level_strides=(2, ),
-        level_paddings=(1, ),
-        norm_cfg=norm_cfg),
+    neck=dict(in_channels=(96, 128, 160), out_channels=channels),
     bbox_head=dict(
         num_classes=len(classes),
         in_channels=channels,
-        norm_cfg=norm_cfg,
         anchor_generator=dict(
-            strides=[8, 16, 32, 64],
-            ratios=[[2], [2], [2], [2]],
-            min_sizes=[28, 42, 62, 88],
-            max_sizes=[42, 62, 88, 120])))
+            strides=[8, 16, 32, 64, 192],
+            ratios=[[2], [2], [2], [2], [2]],
+            min_sizes=[28, 42, 62, 88, 120],
+            max_sizes=[42, 62, 88, 120, 160])))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -56,6 +47,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
+# Averaged weights are for long trainings: these must follow within minutes.
+custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'EMAHook']
 max_epochs = 20
 train_cfg = dict(max_epochs=max_epochs, val_interval=10)
 param_scheduler = [

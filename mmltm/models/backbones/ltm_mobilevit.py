@@ -135,6 +135,8 @@ class LTMMobileViT(MergingBackbone, MobileViT):
         ratio, merger, preset, restore, out_indices, frozen_stages, with_cp, pretrained: See
             :class:`~mmltm.models.backbones.common.MergingBackbone`. The stages have two, four and three blocks. EViT,
             which needs a class token, is refused. ``frozen_stages`` 0 is the stem, k the stem and the first k stages.
+        last_exp_factor (int, optional): Channels of the last stage's map over those of its block, by a convolution;
+            None: without it. Defaults to 4.
         conv_cfg, norm_cfg, act_cfg (dict): Of all convolutions. Default to mmpretrain's.
         **kwargs: Other arguments of mmpretrain's ``MobileViT``.
     """
@@ -144,15 +146,16 @@ class LTMMobileViT(MergingBackbone, MobileViT):
     def __init__(self, arch: str | list[list] = 'small', *, ratio: float | Sequence[float] | None = None,
                  merger: dict | None = None, preset: str | None = None, restore: str = 'stage',
                  out_indices: int | Sequence[int] = (4, ), frozen_stages: int = -1, with_cp: bool = False,
-                 pretrained: str | None = None, conv_cfg: dict | None = None, norm_cfg: dict = dict(type='BN'),
-                 act_cfg: dict = dict(type='Swish'), **kwargs) -> None:
+                 pretrained: str | None = None, last_exp_factor: int | None = 4, conv_cfg: dict | None = None,
+                 norm_cfg: dict = dict(type='BN'), act_cfg: dict = dict(type='Swish'), **kwargs) -> None:
         arch = check_arch(arch, self.arch_settings, 'list')
         out_indices = check_indices(out_indices, len(arch))
         # The parent's constructor calls the methods below that make the layers and need these.
         self.restore, self.with_cp = check_restore(restore), with_cp
         self._layer_cfgs = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         frozen_stages = check_frozen(frozen_stages, len(arch))
-        super().__init__(arch, out_indices=out_indices, **self._layer_cfgs, **kwargs)
+        super().__init__(arch, out_indices=out_indices, last_exp_factor=last_exp_factor or 1, **self._layer_cfgs,
+                         **kwargs)
         self.frozen_stages = frozen_stages
         self.pretrained = pretrained
         merging = [index for index, layer in enumerate(self.layers) if isinstance(layer[-1], LTMMobileVitBlock)]
@@ -171,7 +174,7 @@ class LTMMobileViT(MergingBackbone, MobileViT):
         for block, block_mergers in zip(blocks, mergers):
             block.mergers = block_mergers
         self.layers = self.layers[:max(out_indices) + 1]
-        if len(self.layers) < self.num_stages:
+        if len(self.layers) < self.num_stages or last_exp_factor is None:
             self.conv_1x1_exp = None
         self._freeze_stages()
 
@@ -194,16 +197,14 @@ class LTMMobileViT(MergingBackbone, MobileViT):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Maps of ``out_indices``, in ascending order, at strides 2, 4, 8, 16, 32, or smaller with ``restore='none'``.
-
-        That of the last stage has ``last_exp_factor`` times its channels.
-        """
+"""
         x, outputs, carry = self.stem(x), [], None
         for index, layer in enumerate(self.layers):
             if isinstance(layer[-1], LTMMobileVitBlock):
                 x, carry = layer[-1](run(layer[0], x, self.with_cp), carry)
             else:
                 x = run(layer, x, self.with_cp)
-            if index == self.num_stages - 1:
+            if index == self.num_stages - 1 and self.conv_1x1_exp is not None:
                 x = self.conv_1x1_exp(x)
             if index in self.out_indices:
                 outputs.append(x)

@@ -1,3 +1,4 @@
 from .simple_fpn import SimpleFPN
+from .ssdlite_neck import SSDLiteNeck
 
-__all__ = ['SimpleFPN']
+__all__ = ['SSDLiteNeck', 'SimpleFPN']
