@@ -28,9 +28,9 @@ def norms(masks, gain=0., layer=0.):
         'optim_wrapper.paramwise_cfg.custom_keys': {key: dict(decay_mult=0., lr_mult=lr) for key, lr in keys.items()}}
 
 
-def trained(label, step, ratios=RATIOS, **kwargs):
+def trained(label, step, ratios=RATIOS, seeds=SEEDS, **kwargs):
     return dict(label=label, merger=dict(type='LTM', num_classes=10, **step), ratios=ratios, epochs=(EPOCHS, ),
-                seeds=SEEDS, **kwargs)
+                seeds=seeds, **kwargs)
 
 
 plain, best = STEPS
@@ -38,10 +38,11 @@ methods = [
     *(dict(label=name, merger=dict(type=name, **settings), ratios=ratios, epochs=(0, ))
       for name, (settings, ratios) in rivals.items()),
     *(trained(label, step) for label, step in STEPS.items()),
-    trained(best, STEPS[best], ratios=(0.7, )),
+    trained(best, STEPS[best], ratios=(0.7, ), seeds=(0, )),
     trained('pooling, norms learn', STEPS[plain], overrides=norms(0.)),
     trained(f'{plain}, norms learn', STEPS[plain], overrides=norms(50.)),
-    trained(f'{best}, norms learn', STEPS[best], ratios=(0.7, *RATIOS), overrides=norms(50., 10., 2.)),
+    *(trained(f'{best}, norms learn', STEPS[best], ratios, seeds, overrides=norms(50., 10., 2.))
+      for ratios, seeds in ((RATIOS, SEEDS), ((0.7, ), (0, )))),
 ]
 
 
