@@ -16,7 +16,9 @@ _READER = 'mmengine.config.config'
 
 
 def _extend(module: ModuleType) -> None:
-    """Have mmengine's ``Config`` find ``mmltm::NAME``; it knows a fixed list of packages only."""
+    """Have mmengine's ``Config`` find ``mmltm::NAME`` and ``mmseg::NAME``; it knows a fixed list of packages only."""
+    import mmengine.config.utils as known
+    known.MODULE2PACKAGE['mmseg'] = 'mmseg'  # which it looks for by the upstream distribution's name, mmsegmentation
     config = module.Config
     find = config._get_cfg_path
 

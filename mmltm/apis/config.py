@@ -1,6 +1,6 @@
 """Reading a config as the tools need it: found by name, overridden, moved to another data root.
 
-One way for mmdet and mmpretrain, told apart by the config's ``default_scope``.
+One way for mmdet, mmpretrain and mmseg, told apart by the config's ``default_scope``.
 """
 
 import difflib
@@ -16,18 +16,18 @@ from mmltm.apis.config_types import check_types
 from mmltm.apis.data_root import SPLITS, data_roots, relocate
 from mmltm.errors import UserError, summary
 
-SCOPES = ('mmdet', 'mmpretrain')
+SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
 
 
 def load_config(name: str, options: dict | None = None, data_root: str | None = None, work_dir: str | None = None,
                 launcher: str = 'none', needs: Sequence[str] = ()) -> Config:
     """Reads a config and applies the options of the command line, ``--cfg-options`` (``options``) first.
 
-    ``name`` is a path, or ``mmltm::...`` / ``mmdet::...`` / ``mmpretrain::...``. ``work_dir`` is by default the
+    ``name`` is a path, or ``mmltm::...``, or ``mmdet::...`` and the like. ``work_dir`` is by default the
     config's own, else ``work_dirs/<name>``; ``needs`` are settings that the caller cannot do without.
 
     Raises:
-        UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, lacks what is
+        UserError: The config does not exist, cannot be read, is for none of mmdet, mmpretrain and mmseg, lacks what is
             needed, or has a part of another type than it must be; or an option sets what nothing reads.
     """
     path = find_config(name)

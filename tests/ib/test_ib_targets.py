@@ -24,7 +24,7 @@ def distribution(objects, images=2, classes=9):
 def windows(*objects):
     """Shares over all nine classes of two images' 3 x 2 windows, (2, 3, 2, 9)."""
     targets = BatchTargets.of(distribution(objects), 9, boxes(*objects)).for_windows(ROWS, COLS)
-    assert targets.boxes is None and targets.shares.shape == (12, len(targets.classes))
+    assert targets.places is None and targets.shares.shape == (12, len(targets.classes))
     shares = torch.zeros(12, 9, dtype=torch.float64)
     shares[:, targets.classes] = targets.shares
     return shares.view(2, 3, 2, 9)

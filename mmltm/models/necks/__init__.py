@@ -1,3 +1,4 @@
+from .efficientvit_seg_neck import EfficientViTSegNeck
 from .simple_fpn import SimpleFPN
 
-__all__ = ['SimpleFPN']
+__all__ = ['EfficientViTSegNeck', 'SimpleFPN']
