@@ -17,6 +17,9 @@ from mmltm.apis.data_root import SPLITS, data_roots, relocate
 from mmltm.errors import UserError, summary
 
 SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
+#: Of the maintained forks; beside upstream's packages it is mmsegmentation.
+_INSTALL_MMSEG = ('mmseg is not installed: pip install -U setuptools wheel, then pip install --no-build-isolation '
+                  'onedl-mmsegmentation==1.4.2')
 
 
 def load_config(name: str, options: dict | None = None, data_root: str | None = None, work_dir: str | None = None,
@@ -41,10 +44,14 @@ def load_config(name: str, options: dict | None = None, data_root: str | None = 
     except UserError:
         raise
     except Exception as error:  # a config is a program: anything may be raised
+        if isinstance(error, ModuleNotFoundError) and 'mmseg is not installed' in str(error):
+            raise UserError(f'config {path}: {_INSTALL_MMSEG}') from error
         raise UserError(f'cannot read config {path}: {summary(error)}') from error
     if cfg.get('default_scope') not in SCOPES:
         raise UserError(f'config {path} has default_scope {cfg.get("default_scope")!r}; '
                         f'expected one of {", ".join(SCOPES)}')
+    if cfg.default_scope == 'mmseg' and not is_installed('mmseg'):
+        raise UserError(f'config {path}: {_INSTALL_MMSEG}')
     lacking = [key for key in needs if cfg.get(key) is None]
     if lacking:
         raise UserError(f'config {path} has no {", ".join(lacking)}')
@@ -66,7 +73,8 @@ def find_config(name: str) -> Path:
     """The file of a config named by its path or as ``package::path``; an error suggests similar names."""
     package, separator, relative = name.partition('::')
     if separator and not is_installed(package):
-        raise UserError(f'config {name}: no package {package} is installed')
+        reason = _INSTALL_MMSEG if package == 'mmseg' else f'no package {package} is installed'
+        raise UserError(f'config {name}: {reason}')
     if separator:
         folders = [(mim.FOLDER if package == 'mmltm' else Path(get_installed_path(package)) / '.mim') / 'configs']
         path = folders[0] / relative

@@ -6,7 +6,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 from mmpretrain.structures import DataSample
 
-from mmltm.structures.class_distribution import class_distribution, object_boxes
+from mmltm.structures.class_distribution import class_distribution, label_maps, object_boxes
 from tests.engine.small_detectors import BOXES, LABELS, SHARES, bitmaps, detection, polygons
 
 

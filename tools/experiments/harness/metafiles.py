@@ -20,8 +20,9 @@ from .table import make_rows
 
 _PAPER = dict(URL='https://arxiv.org/abs/2407.15219',
               Title='Efficient Visual Transformer by Learnable Token Merging')
-_TASKS = dict(mask_rcnn=('Object Detection', 'Instance Segmentation'), ssdlite=('Object Detection', ))
-_DATA = dict(in1k='ImageNet-1k', imagenette128='Imagenette', custom='Custom', mini='Mini COCO')
+_TASKS = dict(mask_rcnn=('Object Detection', 'Instance Segmentation'), ssdlite=('Object Detection', ),
+              **dict.fromkeys(('upernet', 'deeplabv3', 'effvit_seg'), ('Semantic Segmentation', )))
+_DATA = dict(ade20k='ADE20K', in1k='ImageNet-1k', imagenette128='Imagenette', custom='Custom', mini='Mini COCO')
 _METRICS = {TOP1: 'Top 1 Accuracy', 'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
 _HEADER = '# Written by tools/experiments/render.py from configs/ and results/: do not edit.\n'
 
