@@ -39,7 +39,7 @@ class BuildWithMim(build_py):
 setup(
     name='mmltm',
     version=VERSION,
-    description='Vision backbones with learnable token merging for mmpretrain and mmdetection',
+    description='Vision backbones with learnable token merging for mmpretrain, mmdetection and mmsegmentation',
     long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
     long_description_content_type='text/markdown',
     python_requires='>=3.10',
