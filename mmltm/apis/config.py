@@ -44,7 +44,7 @@ def load_config(name: str, options: dict | None = None, data_root: str | None = 
     except UserError:
         raise
     except Exception as error:  # a config is a program: anything may be raised
-        if isinstance(error, ModuleNotFoundError) and 'mmseg is not installed' in str(error):
+        if isinstance(error, ModuleNotFoundError) and 'mmsegmentation is not installed' in str(error):
             raise UserError(f'config {path}: {_INSTALL_MMSEG}') from error
         raise UserError(f'cannot read config {path}: {summary(error)}') from error
     if cfg.get('default_scope') not in SCOPES:

@@ -1,5 +1,6 @@
 """The targets of a batch, checked once for all layers: those of images, and of their windows."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
@@ -36,7 +37,7 @@ class ObjectBoxes(NamedTuple):
         areas = self.overlaps(rows, cols).flatten(1)
         totals = areas.new_zeros(images * classes, areas.shape[1])
         totals.index_add_(0, self.images * classes + self.labels, areas)
-        return totals.view(images, classes, -1).mT
+        return totals.view(images, classes, areas.shape[1]).mT
 
 
 class LabelMaps(NamedTuple):
@@ -59,8 +60,9 @@ class LabelMaps(NamedTuple):
         window = torch.arange(images, device=labels.device)[:, None, None] * shape[0] * shape[1] + (
             y[:, None] * shape[1] + x)
         counted = inside & (labels >= 0)
+        size = images, shape[0] * shape[1], classes
         cells = (window * classes + labels)[counted]
-        return torch.bincount(cells, minlength=images * shape[0] * shape[1] * classes).view(images, -1, classes)
+        return torch.bincount(cells, minlength=math.prod(size)).view(size)
 
 
 class BatchTargets(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import runpy
 import sys
 
 import cv2
@@ -56,7 +57,7 @@ def config(root, tmp_path):
     return path
 
 
-def test_train_test_infer(run_tool, root, config, data, tmp_path):
+def test_train_test_infer(run_tool, root, config, data, tmp_path, monkeypatch):
     def tool(name, *arguments):
         process = run_tool(sys.executable, root / 'tools' / name, *arguments, cwd=tmp_path)
         assert process.returncode == 0, process.stderr[-3000:]
@@ -71,7 +72,9 @@ def test_train_test_infer(run_tool, root, config, data, tmp_path):
     assert [name.rpartition('/')[2] for name in (entry['img_path'] for entry in dumped)] == ['0.jpg', '1.jpg']
     # Ground truth and prediction side by side.
     assert cv2.imread(str(tmp_path / 'show' / '0.jpg')).shape == (48, 128, 3)
-    tool('infer.py', data / 'val2017', config, checkpoint, '--out-dir', 'out')
+    monkeypatch.setattr(sys, 'argv', ['', str(data / 'val2017'), str(config), str(checkpoint), '--out-dir', 'out'])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(root / 'tools' / 'infer.py'), run_name='__main__')
     result = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
     assert result['classes'] == ['none', 'dark', 'light']
     for entry, (name, predicted) in zip(dumped, result['images'].items()):
