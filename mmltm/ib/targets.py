@@ -51,18 +51,18 @@ class LabelMaps(NamedTuple):
 
     def totals(self, images: int, classes: int, rows: Sequence[float], cols: Sequence[float]) -> Tensor:
         """Pixels of each class with their centre in each window, (images, windows, classes)."""
-        axes, labels = [], self.labels
+        labels, places = self.labels, []
         for edges, side in ((rows, labels.shape[1]), (cols, labels.shape[2])):
             centres = (torch.arange(side, device=labels.device) + 0.5) / side
-            axes.append(torch.bucketize(centres, centres.new_tensor(edges), right=True) - 1)
-        (y, x), shape = axes, (len(rows) - 1, len(cols) - 1)
-        inside = ((y >= 0) & (y < shape[0]))[:, None] & ((x >= 0) & (x < shape[1]))
-        window = torch.arange(images, device=labels.device)[:, None, None] * shape[0] * shape[1] + (
-            y[:, None] * shape[1] + x)
-        counted = inside & (labels >= 0)
-        size = images, shape[0] * shape[1], classes
-        cells = (window * classes + labels)[counted]
-        return torch.bincount(cells, minlength=math.prod(size)).view(size)
+            places.append(torch.bucketize(centres, centres.new_tensor(edges), right=True) - 1)
+        (y, x), size = places, (images, len(rows) - 1, len(cols) - 1, classes)
+        inside = ((y >= 0) & (y < size[1]))[:, None] & (x >= 0) & (x < size[2])
+        image = torch.arange(images, device=labels.device)[:, None, None]
+        bins = ((image * size[1] + y[:, None]) * size[2] + x) * classes + labels
+        # What is in no window or of no class goes to a bin of its own: to leave it out, the host would wait for a GPU.
+        bins = torch.where(inside & (labels >= 0), bins, math.prod(size)).flatten()
+        totals = bins.new_zeros(math.prod(size) + 1).scatter_add_(0, bins, torch.ones_like(bins))
+        return totals[:-1].view(images, size[1] * size[2], classes)
 
 
 class BatchTargets(NamedTuple):

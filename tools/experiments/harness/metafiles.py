@@ -90,7 +90,7 @@ def _model(config: str, path: str, rows: list[dict], scores: list[dict], paper: 
 def _cost(config: str, rows: list[dict]) -> dict | None:
     """The row of a config's model, which may have been measured by the name of another config of the same model."""
     merges = 'ltm_' in config
-    name = config if merges else re.sub(r'^(ssdlite_|mask_rcnn_|)', r'\1ltm_', config)
+    name = config if merges else re.sub(r'^(ssdlite_|mask_rcnn_|upernet_|deeplabv3_|effvit_seg_|)', r'\1ltm_', config)
     known = {row['config']: row for row in rows if (row['merger'] != VANILLA) == merges}
     names = (name, name.replace('_finetune_in1k', '_300e_in1k'), name.replace('_finetune_imagenette', '_imagenette'),
              name.replace('_3x', '_1x'))
