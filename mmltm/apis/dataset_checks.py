@@ -139,8 +139,8 @@ def check_datasets(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
         named = _named_categories(key, dataset, kind)
         listed = _listed_categories(files, coco)
         if cfg.default_scope == 'mmseg' and (dataset.get('data_prefix') or {}).get('seg_map_path'):
-            in_files = getattr(kind, 'METAINFO', {}).get('classes') or (named and named.names)
-            files.images = check_label_maps(key, dataset, kind, files.ann_file, in_files and len(in_files))
+            in_files = getattr(kind, 'METAINFO', {}).get('classes') or (named.names if named else ())
+            files.images = check_label_maps(key, dataset, kind, files.ann_file, len(in_files) or None)
             listed = named
         if files.listing:
             counts = [len(named.names)] if named else list(num_classes(cfg).values())

@@ -38,15 +38,15 @@ def class_distribution(data_samples: Sequence | None, num_classes: int) -> Tenso
         return _from_labels([x.labels for x in instances], areas, num_classes)
     if 'gt_sem_seg' in first:
         pixels = [sample.gt_sem_seg.data.flatten() for sample in data_samples]
-        labels, counts = zip(*(x[x != IGNORED].unique(return_counts=True) for x in pixels))
-        return _from_labels(labels, counts, num_classes)
+        found = [x[x != IGNORED].unique(return_counts=True) for x in pixels]
+        return _from_labels([values for values, _ in found], [counts for _, counts in found], num_classes)
     raise UserError(f'no gt_score, gt_label, gt_instances or gt_sem_seg in a {type(first).__name__}: the classes of '
                     'the images are needed')
 
 
-def _from_labels(labels: Sequence[Tensor], weights: Sequence[Tensor], num_classes: int) -> Tensor:
-    totals, shares = torch.zeros(len(labels), num_classes), torch.cat(tuple(weights)).float().cpu()
-    rows, columns = _samples_of(labels), torch.cat(tuple(labels)).cpu()
+def _from_labels(labels: list[Tensor], weights: list[Tensor], num_classes: int) -> Tensor:
+    totals, shares = torch.zeros(len(labels), num_classes), torch.cat(weights).float().cpu()
+    rows, columns = _samples_of(labels), torch.cat(labels).cpu()
     wrong = columns[(columns < 0) | (columns >= num_classes)]
     if len(wrong):
         raise UserError(f'class index {int(wrong[0])} is outside the {num_classes} classes 0 to '
@@ -54,7 +54,7 @@ def _from_labels(labels: Sequence[Tensor], weights: Sequence[Tensor], num_classe
     return F.normalize(totals.index_put_((rows, columns), shares, accumulate=True), p=1.0)
 
 
-def _samples_of(labels: Sequence[Tensor]) -> Tensor:
+def _samples_of(labels: list[Tensor]) -> Tensor:
     """The index of the sample that each of all their labels belongs to."""
     return torch.arange(len(labels)).repeat_interleave(torch.tensor([len(x) for x in labels]))
 
