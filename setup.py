@@ -68,7 +68,7 @@ setup(
             'onedl-mmdetection==3.5.1', 'onedl-mmpretrain==1.3.6',
         ],
         'openmmlab': ['mmengine>=0.10.4', 'mmcv>=2.0.1,<2.2.0', 'mmdet>=3.3.0', 'mmpretrain>=1.2.0'],
-        # Semantic segmentation; its setup imports what is installed: pip install --no-build-isolation.
+        # Semantic segmentation, beside `onedl`.
         'seg': ['onedl-mmsegmentation==1.4.2'],
         # The data sets and the tables of this repository.
         'tools': ['shapely', 'pyyaml', 'pandas', 'pycocotools'],

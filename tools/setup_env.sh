@@ -52,9 +52,8 @@ setup_env() {
     # shellcheck disable=SC2086  # two requirements, or more
     "$python" -m pip install -qq --disable-pip-version-check $torch
     "$python" -m pip install -qq --disable-pip-version-check -e '.[onedl,tests]'
-    # Its setup needs setuptools at hand. Segmentation alone needs it, whose tests skip without.
-    "$python" -m pip install -qq --disable-pip-version-check -U setuptools wheel \
-        && "$python" -m pip install -qq --disable-pip-version-check --no-build-isolation -e '.[seg]' \
+    # By itself: whatever keeps it from being installed, all else works, and its tests skip.
+    "$python" -m pip install -qq --disable-pip-version-check -e '.[seg]' \
         || echo "mmsegmentation could not be installed: everything but semantic segmentation works" >&2
     # Two builds of OpenCV come in as dependencies; the one for desktops needs libraries that servers lack.
     if ! "$python" -c 'import cv2' 2>/dev/null; then

@@ -17,9 +17,8 @@ from mmltm.apis.data_root import SPLITS, data_roots, relocate
 from mmltm.errors import UserError, summary
 
 SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
-#: Of the maintained forks; beside upstream's packages it is mmsegmentation.
-_INSTALL_MMSEG = ('mmseg is not installed: pip install -U setuptools wheel, then pip install --no-build-isolation '
-                  'onedl-mmsegmentation==1.4.2')
+_INSTALL_MMSEG = ('mmseg is not installed: pip install onedl-mmsegmentation==1.4.2 (beside packages of upstream: '
+                  'mmsegmentation)')
 
 
 def load_config(name: str, options: dict | None = None, data_root: str | None = None, work_dir: str | None = None,
