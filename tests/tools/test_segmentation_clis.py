@@ -123,8 +123,8 @@ def test_zero_may_stand_for_nothing(config, data):
 def test_without_mmseg_the_line_says_how_to_install_it(config, monkeypatch):
     for place in ('mim.find_spec', 'apis.config.is_installed'):
         monkeypatch.setattr(f'mmltm.{place}', lambda name: None)
-    with pytest.raises(UserError, match='mmseg is not installed: pip install .* onedl-mmsegmentation'):
+    with pytest.raises(UserError, match='mmseg is not installed: pip install onedl-mmsegmentation'):
         load_config(str(config))  # on configs of mmseg's
     config.write_text("default_scope = 'mmseg'")
-    with pytest.raises(UserError, match='mmseg is not installed: pip install .* onedl-mmsegmentation'):
+    with pytest.raises(UserError, match='mmseg is not installed: pip install onedl-mmsegmentation'):
         load_config(str(config))
