@@ -16,5 +16,8 @@ model = dict(
         arch=[['mobilenetv2', 16, 1, 1, 2], ['mobilenetv2', 24, 2, 3, 2], ['mobilevit', 48, 2, 64, 128, 2, 2],
               ['mobilevit', 64, 1, 80, 160, 4, 2], ['mobilevit', 80, 1, 96, 192, 3, 2]],
         pretrained=None, ratio=0.7, merger=dict(type='LTM', num_classes=6)),
-    decode_head=dict(in_channels=320, channels=64, dilations=(1, 2, 4, 6), num_classes=6))
+    decode_head=dict(
+        in_channels=320, channels=64, dilations=(1, 2, 4, 6), num_classes=6,
+        # While shapes are hard to tell, the background would win every pixel against each of the five.
+        loss_decode=dict(class_weight=[0.2, 1, 1, 1, 1, 1])))
 custom_hooks = [dict(type='mmltm.IBStatisticsHook')]

@@ -14,7 +14,10 @@ model = dict(
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=48, depths=(2, 2, 2, 2), num_heads=(2, 4, 8, 16)),
         window_size=4, drop_path_rate=0., pretrained=None, ratio=0.7, merger=dict(type='LTM', num_classes=6)),
-    decode_head=dict(in_channels=[48, 96, 192, 384], channels=64, num_classes=6),
+    decode_head=dict(
+        in_channels=[48, 96, 192, 384], channels=64, num_classes=6,
+        # While shapes are hard to tell, the background would win every pixel against each of the five.
+        loss_decode=dict(class_weight=[0.2, 1, 1, 1, 1, 1])),
     auxiliary_head=None)
 optim_wrapper = dict(optimizer=dict(lr=0.001))
 custom_hooks = [dict(type='mmltm.IBStatisticsHook')]
