@@ -138,7 +138,7 @@ def check_datasets(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
         counted = 'Panoptic' not in files.kind and not dataset.get('return_classes')
         named = _named_categories(key, dataset, kind)
         listed = _listed_categories(files, coco)
-        if cfg.default_scope == 'mmseg' and (dataset.get('data_prefix') or {}).get('seg_map_path'):
+        if cfg.default_scope == 'mmseg' and kind is not None and (dataset.get('data_prefix') or {}).get('seg_map_path'):
             in_files = getattr(kind, 'METAINFO', {}).get('classes') or (named.names if named else ())
             files.images = check_label_maps(key, dataset, kind, files.ann_file, len(in_files) or None)
             listed = named

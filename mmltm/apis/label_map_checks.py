@@ -37,7 +37,7 @@ def check_label_maps(key: str, dataset: ConfigDict, kind: Any, ann_file: str, cl
     images, maps = (Path(dataset.get('data_root') or '', dataset.data_prefix.get(name) or '')
                     for name in ('img_path', 'seg_map_path'))
     suffixes = setting('img_suffix', '.jpg'), setting('seg_map_suffix', '.png')
-    names = Path(ann_file).read_text().split() if ann_file else sorted(
+    names = [line.strip() for line in Path(ann_file).read_text().splitlines()] if ann_file else sorted(
         str(path.relative_to(images))[:-len(suffixes[0])] for path in images.rglob(f'*{suffixes[0]}'))
     paths = {str(images / (name + suffixes[0])): str(maps / (name + suffixes[1])) for name in names}
     if not paths:
@@ -62,7 +62,7 @@ def _check(key: str, image: str, path: str, classes: int | None, reduces: bool) 
     except Exception as error:  # of whatever kind a decoder raises
         raise UserError(f'{key}: cannot decode label map {path} or its image ({summary(error)}): replace the '
                         'file') from error
-    if labels.ndim != 2 or labels.dtype.kind not in 'ui':
+    if labels.ndim != 2 or labels.dtype.kind not in 'uib':
         raise UserError(f'{key}: label map {path} is a picture in colours, expected one whole number a pixel')
     if labels.shape != (height, width):
         raise UserError(f'{key}: label map {path} is of {labels.shape[1]} x {labels.shape[0]} pixels, its image of '
