@@ -2,6 +2,7 @@
 
 import inspect
 import os.path as osp
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmltm.structures.class_distribution import IGNORED
 
 # Label maps that are read before a run, evenly spread over a set.
 _READ = 50
+_ORIENTATION = 0x0112  # of EXIF: from 5 on height is width
 
 
 def check_label_maps(key: str, dataset: ConfigDict, kind: Any, ann_file: str, classes: int | None) -> set[str]:
@@ -57,16 +59,17 @@ def _check(key: str, image: str, path: str, classes: int | None, reduces: bool) 
     try:
         with Image.open(path) as file:
             labels = np.asarray(file)
-        with Image.open(image) as file:
-            width, height = file.size
     except Exception as error:  # of whatever kind a decoder raises
-        raise UserError(f'{key}: cannot decode label map {path} or its image ({summary(error)}): replace the '
-                        'file') from error
+        raise UserError(f'{key}: cannot decode label map {path} ({summary(error)}): replace the file') from error
     if labels.ndim != 2 or labels.dtype.kind not in 'uib':
         raise UserError(f'{key}: label map {path} is a picture in colours, expected one whole number a pixel')
-    if labels.shape != (height, width):
-        raise UserError(f'{key}: label map {path} is of {labels.shape[1]} x {labels.shape[0]} pixels, its image of '
-                        f'{width} x {height}')
+    with suppress(OSError, Image.DecompressionBombError):  # training leaves out what cannot be decoded
+        with Image.open(image) as file:
+            turned = file.getexif().get(_ORIENTATION, 1) > 4
+            width, height = file.size[::-1] if turned else file.size
+        if labels.shape != (height, width):
+            raise UserError(f'{key}: label map {path} is of {labels.shape[1]} x {labels.shape[0]} pixels, its image of '
+                            f'{width} x {height}')
     values = np.unique(labels)
     first, last = int(reduces), None if classes is None else classes - 1 + int(reduces)
     wrong = [] if last is None else [value for value in values if value != IGNORED and value > last]
