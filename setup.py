@@ -39,7 +39,7 @@ class BuildWithMim(build_py):
 setup(
     name='mmltm',
     version=VERSION,
-    description='Vision backbones with learnable token merging for mmpretrain and mmdetection',
+    description='Vision backbones with learnable token merging for mmpretrain, mmdetection and mmsegmentation',
     long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
     long_description_content_type='text/markdown',
     python_requires='>=3.10',
@@ -68,6 +68,8 @@ setup(
             'onedl-mmdetection==3.5.1', 'onedl-mmpretrain==1.3.6',
         ],
         'openmmlab': ['mmengine>=0.10.4', 'mmcv>=2.0.1,<2.2.0', 'mmdet>=3.3.0', 'mmpretrain>=1.2.0'],
+        # Semantic segmentation, beside `onedl`.
+        'seg': ['onedl-mmsegmentation==1.4.2'],
         # The data sets and the tables of this repository.
         'tools': ['shapely', 'pyyaml', 'pandas', 'pycocotools'],
         # tools/deployment; torch.onnx writes by onnxscript.

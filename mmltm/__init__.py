@@ -1,7 +1,8 @@
 """Learnable token merging (LTM) for OpenMMLab.
 
 Vision backbones whose transformer blocks merge their tokens by a learnt mask (Wang and Yang, "Efficient Visual
-Transformer by Learnable Token Merging", TPAMI 2025, arXiv 2407.15219), for mmpretrain and mmdetection.
+Transformer by Learnable Token Merging", TPAMI 2025, arXiv 2407.15219), for mmpretrain, mmdetection and
+mmsegmentation.
 """
 
 import importlib

@@ -16,12 +16,14 @@ _READER = 'mmengine.config.config'
 
 
 def _extend(module: ModuleType) -> None:
-    """Have mmengine's ``Config`` find ``mmltm::NAME``; it knows a fixed list of packages only."""
+    """Have mmengine's ``Config`` find ``mmltm::NAME`` and ``mmseg::NAME``; it knows a fixed list of packages only."""
     config = module.Config
     find = config._get_cfg_path
 
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         package, _, name = cfg_path.partition('::')
+        if package == 'mmseg' and (spec := find_spec('mmseg')) and spec.origin:  # mmengine asks for mmsegmentation
+            return str(Path(spec.origin).parent / '.mim' / 'configs' / name), 'mmseg'
         # No scope: it would have types looked up in mmltm alone, while our configs are of mmdet's or mmpretrain's.
         return (str(FOLDER / 'configs' / name), None) if package == 'mmltm' else find(cfg_path, filename)
 

@@ -45,10 +45,11 @@ examples:
 
 Of a detector DIR/results.bbox.json and, if it has masks, DIR/results.segm.json are COCO's results, with the ids of the
 annotation file of the config's test set where the images are in it. DIR/images.json has all ids with their names:
-COCO('DIR/images.json').loadRes('DIR/results.segm.json'). Of a classifier DIR/predictions.json has label, class and all
-scores of each image. Pictures go to DIR/pictures/, under their names and in their sub-folders, a video to DIR/NAME.mp4.
-The files are whole after each image, so an interrupted run loses nothing. An image that cannot be used is named,
-skipped and counted; the tool fails only if none can. MMLTM_TRACEBACK=1 shows where an error arose, and stops there.
+COCO('DIR/images.json').loadRes('DIR/results.segm.json'). Else DIR/predictions.json has of each image, of a classifier,
+label, class and all scores, and of a segmentor the labels and a mask (COCO's run lengths) of each. Pictures go to
+DIR/pictures/, under their names and in their sub-folders, a video to DIR/NAME.mp4. The files are whole after each
+image, so an interrupted run loses nothing. An image that cannot be used is named, skipped and counted; the tool fails
+only if none can. MMLTM_TRACEBACK=1 shows where an error arose, and stops there.
 """
 
 

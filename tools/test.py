@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Tests a checkpoint with an mmdet or mmpretrain config: prints metrics, saves predictions and pictures."""
+"""Tests a checkpoint with a config of mmdet, mmpretrain or mmseg: prints metrics, saves predictions and pictures."""
 
 import sys
 from pathlib import Path

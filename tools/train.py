@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains a model from an mmdet or mmpretrain config."""
+"""Trains a model from a config of mmdet, mmpretrain or mmseg."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Reading a config as the tools need it: found by name, overridden, moved to another data root.
 
-One way for mmdet and mmpretrain, told apart by the config's ``default_scope``.
+One way for mmdet, mmpretrain and mmseg, told apart by the config's ``default_scope``.
 """
 
 import difflib
@@ -16,18 +16,20 @@ from mmltm.apis.config_types import check_types
 from mmltm.apis.data_root import SPLITS, data_roots, relocate
 from mmltm.errors import UserError, summary
 
-SCOPES = ('mmdet', 'mmpretrain')
+SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
+_INSTALL_MMSEG = ('mmseg is not installed: pip install onedl-mmsegmentation==1.4.2 (beside packages of upstream: '
+                  'mmsegmentation)')
 
 
 def load_config(name: str, options: dict | None = None, data_root: str | None = None, work_dir: str | None = None,
                 launcher: str = 'none', needs: Sequence[str] = ()) -> Config:
     """Reads a config and applies the options of the command line, ``--cfg-options`` (``options``) first.
 
-    ``name`` is a path, or ``mmltm::...`` / ``mmdet::...`` / ``mmpretrain::...``. ``work_dir`` is by default the
+    ``name`` is a path, or ``mmltm::...``, or ``mmdet::...`` and the like. ``work_dir`` is by default the
     config's own, else ``work_dirs/<name>``; ``needs`` are settings that the caller cannot do without.
 
     Raises:
-        UserError: The config does not exist, cannot be read, is for neither mmdet nor mmpretrain, lacks what is
+        UserError: The config does not exist, cannot be read, is for none of mmdet, mmpretrain and mmseg, lacks what is
             needed, or has a part of another type than it must be; or an option sets what nothing reads.
     """
     path = find_config(name)
@@ -41,10 +43,14 @@ def load_config(name: str, options: dict | None = None, data_root: str | None = 
     except UserError:
         raise
     except Exception as error:  # a config is a program: anything may be raised
+        if isinstance(error, ModuleNotFoundError) and 'mmsegmentation is not installed' in str(error):
+            raise UserError(f'config {path}: {_INSTALL_MMSEG}') from error
         raise UserError(f'cannot read config {path}: {summary(error)}') from error
     if cfg.get('default_scope') not in SCOPES:
         raise UserError(f'config {path} has default_scope {cfg.get("default_scope")!r}; '
                         f'expected one of {", ".join(SCOPES)}')
+    if cfg.default_scope == 'mmseg' and not is_installed('mmseg'):
+        raise UserError(f'config {path}: {_INSTALL_MMSEG}')
     lacking = [key for key in needs if cfg.get(key) is None]
     if lacking:
         raise UserError(f'config {path} has no {", ".join(lacking)}')
@@ -66,7 +72,8 @@ def find_config(name: str) -> Path:
     """The file of a config named by its path or as ``package::path``; an error suggests similar names."""
     package, separator, relative = name.partition('::')
     if separator and not is_installed(package):
-        raise UserError(f'config {name}: no package {package} is installed')
+        reason = _INSTALL_MMSEG if package == 'mmseg' else f'no package {package} is installed'
+        raise UserError(f'config {name}: {reason}')
     if separator:
         folders = [(mim.FOLDER if package == 'mmltm' else Path(get_installed_path(package)) / '.mim') / 'configs']
         path = folders[0] / relative

@@ -22,6 +22,7 @@ from mmltm.apis.coco_checks import Finding
 from mmltm.apis.coco_files import audit_files
 from mmltm.apis.config_keys import nested_dicts
 from mmltm.apis.data_root import leaf_datasets
+from mmltm.apis.label_map_checks import check_label_maps
 from mmltm.apis.listing_checks import check_listing
 from mmltm.apis.readers import class_folders
 from mmltm.errors import UserError
@@ -91,7 +92,7 @@ class DatasetFiles:
                 images = '<class>/<image>' if self.classes_from_folders else '<image>'
                 parts = [self.ann_file] * bool(self.ann_file) + [osp.join(folder, images) for folder in self.prefixes]
                 layout = f'expected {" and ".join(parts)}; ' if parts else ''
-                hint = MINI_SET_HINT if self.kind == 'CocoDataset' else ''
+                hint = MINI_SET_HINT if self.kind in ('CocoDataset', 'BaseSegDataset') else ''
                 raise UserError(f'{self.key}: {what} {path} does not exist; {layout}say where your data '
                                 f'lies by --data-root DIR, or by its ann_file and data_prefix{hint}')
 
@@ -136,10 +137,15 @@ def check_datasets(cfg: Config, splits: Sequence[str]) -> dict[str, Labels]:
         # Panoptic sets count things apart, open-vocabulary models count words.
         counted = 'Panoptic' not in files.kind and not dataset.get('return_classes')
         named = _named_categories(key, dataset, kind)
+        listed = _listed_categories(files, coco)
+        if cfg.default_scope == 'mmseg' and kind is not None and (dataset.get('data_prefix') or {}).get('seg_map_path'):
+            in_files = getattr(kind, 'METAINFO', {}).get('classes') or (named.names if named else ())
+            files.images = check_label_maps(key, dataset, kind, files.ann_file, len(in_files) or None)
+            listed = named
         if files.listing:
             counts = [len(named.names)] if named else list(num_classes(cfg).values())
             check_listing(key, files.ann_file, files.image_folder, counts[0] if counts else None)
-        found.append((files, named, _listed_categories(files, coco), counted))
+        found.append((files, named, listed, counted))
         del coco  # there is room for one large file
     _compare_images([files for files, *_ in found])
     labels: dict[str, Labels] = {}

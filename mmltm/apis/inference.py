@@ -1,4 +1,4 @@
-"""Predictions for image files, of detectors and classifiers alike, by the inferencers of mmdet and mmpretrain.
+"""Predictions for image files, of detectors, classifiers and segmentors alike, by the inferencers of their projects.
 
 Departures from theirs: a checkpoint of another model is an error; classes come from the checkpoint or else from the
 config's test set, never from COCO by default; no picture is kept in memory.
@@ -86,25 +86,29 @@ class ClassificationPredictor:
         return self._visualizer.visualize_cls(image, sample, classes=self.classes, draw_gt=False)
 
 
-def build_predictor(cfg: Config, path: str, device: str) -> DetectionPredictor | ClassificationPredictor:
+def build_predictor(cfg: Config, path: str, device: str) -> Any:
     """The model of a config with the weights of a checkpoint on a device; images are prepared as for the config's test.
 
-    It is an error if the device is not there, the model cannot be built or is neither detector nor classifier, or the
-    checkpoint is of another model.
+    It is an error if the device is not there, the model cannot be built or is neither detector, classifier nor
+    segmentor, or the checkpoint is of another model.
     """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f'cannot use --device {device}: {summary(error)}') from error
     model = build_from(cfg)
-    if not isinstance(model, (BaseDetector, BaseClassifier)):
-        raise UserError(f'config {cfg.filename} is of a {type(model).__name__}, but only detectors of mmdet and '
-                        'classifiers of mmpretrain predict what can be drawn here')
+    kinds: list[tuple[type, Any]] = [(BaseDetector, DetectionPredictor), (BaseClassifier, ClassificationPredictor)]
+    if cfg.default_scope == 'mmseg':
+        from mmltm.apis.segmentation import BaseSegmentor, SegmentationPredictor
+        kinds.append((BaseSegmentor, SegmentationPredictor))
+    kind = next((kind for base, kind in kinds if isinstance(model, base)), None)
+    if kind is None:
+        raise UserError(f'config {cfg.filename} is of a {type(model).__name__}, but only detectors of mmdet, '
+                        'classifiers of mmpretrain and segmentors of mmseg predict what can be drawn here')
     checkpoint = read_checkpoint(path)
     check_tested(model, path, checkpoint, MMLogger.get_current_instance())
     # Classes and palette: those of the training, or if the checkpoint does not know them those of the test set.
     meta = dataset_meta(checkpoint)
     if 'classes' not in meta:
         meta = DATASETS.build(dict(copy.deepcopy(cfg.test_dataloader.dataset), lazy_init=True)).metainfo
-    kind = DetectionPredictor if isinstance(model, BaseDetector) else ClassificationPredictor
     return kind(model.to(device), cfg, meta)

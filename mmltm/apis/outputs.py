@@ -13,8 +13,8 @@ from mmltm.engine.whole_files import check_writable
 from mmltm.errors import UserError
 
 # Per scope: the metric that dumps predictions, and the hook that draws them.
-_DUMPS = dict(mmdet='DumpDetResults', mmpretrain='DumpResults')
-_HOOKS = dict(mmdet='DetVisualizationHook', mmpretrain='VisualizationHook')
+_DUMPS = dict(mmdet='DumpDetResults', mmpretrain='DumpResults', mmseg='mmltm.DumpLabelMaps')
+_HOOKS = dict(mmdet='DetVisualizationHook', mmpretrain='VisualizationHook', mmseg='SegVisualizationHook')
 
 
 def set_out(cfg: Config, path: str) -> None:
@@ -79,7 +79,9 @@ def set_show(cfg: Config, show: bool, show_dir: str | None, wait_time: float) ->
         if cfg.default_scope == 'mmdet':
             options['pred_score_thr'] = hook.get('score_thr', 0.3)
         cfg.default_hooks.visualization = dict(type='mmltm.PicturesHook', folder=folder, **options)
-    elif cfg.default_scope == 'mmdet':  # a hook of one's own, with the arguments of mmdet's or mmpretrain's
+    elif cfg.default_scope == 'mmdet':  # a hook of one's own, with the arguments of mmdet's, mmseg's or mmpretrain's
         hook.update(draw=True, test_out_dir=folder, **options)
+    elif cfg.default_scope == 'mmseg':
+        hook.update(draw=True, interval=1, **options)
     else:
         hook.update(enable=True, interval=1, out_dir=folder, **options)

@@ -24,7 +24,7 @@ FEWEST_ROUNDS = 3
 
 
 def network_call(model: nn.Module, inputs: Tensor, predict: bool = False) -> Callable[[], object]:
-    """A forward pass of a classifier of mmpretrain or a detector of mmdet on a normalised batch, (B, 3, H, W).
+    """A forward pass of a classifier, detector or segmentor on a normalised batch, (B, 3, H, W).
 
     With ``predict`` post-processing takes part, as at test time.
     """

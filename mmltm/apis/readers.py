@@ -17,7 +17,7 @@ def mend_readers(scope: str) -> None:
         from mmdet.datasets.api_wrappers import COCO
         if not hasattr(COCO.createIndex, 'mended'):
             COCO.createIndex = _completing(COCO.createIndex)
-    else:
+    elif scope == 'mmpretrain':
         from mmpretrain.datasets import custom
         if not hasattr(custom.find_folders, 'mended'):
             custom.find_folders = _without_hidden(custom.find_folders)

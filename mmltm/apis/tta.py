@@ -14,7 +14,7 @@ _RESIZES = ('Resize', 'ResizeEdge', 'FixScaleResize')
 _MERGE: dict[str, dict[str, Any]] = {
     'mmdet': dict(type='mmltm.InstanceTTAModel', tta_cfg=dict(
         nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
-    'mmpretrain': dict(type='AverageClsScoreTTA')}
+    'mmpretrain': dict(type='AverageClsScoreTTA'), 'mmseg': dict(type='SegTTAModel')}
 
 
 def set_tta(cfg: Config, scales: Sequence[float]) -> None:

@@ -13,10 +13,10 @@ from .gradient import bound_direction, mask_gradient
 from .inputs import target_distribution
 from .report import BottleneckReport
 from .statistics import ClassStatistics, FoldedStatistics
-from .targets import BatchTargets, ObjectBoxes
+from .targets import BatchTargets, LabelMaps, ObjectBoxes
 
 __all__ = [
     'BatchTargets', 'BottleneckReport', 'BottleneckSums', 'ClassCentroids', 'ClassStatistics', 'FoldedStatistics',
-    'ObjectBoxes', 'bound_direction', 'class_centroids', 'conditional_assignment',
+    'LabelMaps', 'ObjectBoxes', 'bound_direction', 'class_centroids', 'conditional_assignment',
     'ib_bound', 'ib_loss', 'mask_gradient', 'soft_assignment', 'target_distribution'
 ]

@@ -14,11 +14,11 @@ from .backbones import (
 from .heads import EfficientViTClsHead
 from .lora import LTMLoRAModel
 from .mergers import TOKEN_MERGERS
-from .necks import SimpleFPN
+from .necks import EfficientViTSegNeck, SimpleFPN
 
 __all__ = [
-    'EfficientViT', 'EfficientViTClsHead', 'LTMEfficientViT', 'LTMLoRAModel', 'LTMMobileViT', 'LTMSwin', 'LTMSwinV2',
-    'LTMViTSAM', 'LTMVisionTransformer', 'SimpleFPN', 'TOKEN_MERGERS'
+    'EfficientViT', 'EfficientViTClsHead', 'EfficientViTSegNeck', 'LTMEfficientViT', 'LTMLoRAModel', 'LTMMobileViT',
+    'LTMSwin', 'LTMSwinV2', 'LTMViTSAM', 'LTMVisionTransformer', 'SimpleFPN', 'TOKEN_MERGERS'
 ]
 
 if find_spec('mmdet'):  # classifiers need none

@@ -37,7 +37,7 @@ def test_unknown_config_and_package():
     ('a = (', 'cannot read config .* SyntaxError'),
     ("_base_ = 'gone.py'", 'cannot read config .*gone.py'),
     ('a = 1', 'has default_scope None; expected one of mmdet, mmpretrain'),
-    ("default_scope = 'mmseg'", "has default_scope 'mmseg'"),
+    ("default_scope = 'mmpose'", "has default_scope 'mmpose'"),
 ])
 def test_unusable_config(tmp_path, text, message):
     with pytest.raises(UserError, match=message):

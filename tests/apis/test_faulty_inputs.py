@@ -559,6 +559,10 @@ RUNS = (
      'ctrl_c_leaves_no_half_file'),
     ('a rank killed in the middle of an epoch', 'it is named; with `MAX_RESTARTS` the job starts again, and comes to '
      'the same weights', 'engine/test_torchrun.py', 'a_killed_rank_is_named_and_the_job_starts_again'),
+    ('a label map that is missing, of another size, in colours, or holds the number of no class', 'refused before '
+     'training', 'tools/test_segmentation_clis.py', 'faulty_label_maps_are_named'),
+    ('a config of mmseg without mmseg', 'one line, which says how to install it', 'tools/test_segmentation_clis.py',
+     'without_mmseg_the_line_says_how_to_install_it'),
     ('FSDP or DeepSpeed with what they cannot do, or without DeepSpeed', 'refused before training',
      'engine/test_sharded.py', 'refused_before_training'),
 )

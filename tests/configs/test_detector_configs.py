@@ -19,7 +19,7 @@ PARAMETERS = dict(mobilevit_xs=2.7, mobilevit_s=5.7)
 #: GMACs of whole detectors at 320 x 320 pixels in Table 3 of the LTM paper: LTM and vanilla.
 PAPER = dict(mobilevit_xs=(1.5, 1.7), mobilevit_s=(2.1, 2.4), effvit_b1=(1.4, 1.5))
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
+NAMES = sorted(path.stem for path in CONFIGS.glob('[ms]*.py'))
 VANILLA = [name for name in NAMES if '_ltm_' not in name]
 MINI = sorted(path.stem for path in (CONFIGS / 'mini').glob('[ms]*.py'))
 

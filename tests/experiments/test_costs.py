@@ -93,6 +93,8 @@ def test_not_measured(tmp_path):
     ('vit_c_imagenette128_distilled', 'ViT-C', 'ViT'),
     ('mask_rcnn_ltm_swin_s_3x', 'Mask R-CNN Swin-S', 'Swin'),
     ('ssdlite_effvit_b1_200e', 'SSDLite EfficientViT-B1', 'EfficientViT'),
+    ('effvit_seg_ltm_b1_160k_ade20k', 'EfficientViT-Seg-B1', 'EfficientViT'),
+    ('upernet_ltm_swin_t_160k_ade20k', 'UPerNet Swin-T', 'Swin'),
     ('ltm_pvt_s_300e_in1k', 'ltm_pvt_s_300e_in1k', 'pvt'),  # of a family that nobody has named yet
     ('net', 'net', 'net'),
 ])

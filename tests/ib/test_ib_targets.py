@@ -1,9 +1,9 @@
-"""Targets of windows: those of their image, or of the objects that they overlap."""
+"""Targets of windows: those of their image, of the objects that they overlap, or of their pixels."""
 
 import pytest
 import torch
 
-from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics, ObjectBoxes
+from mmltm.ib import BatchTargets, BottleneckReport, ClassStatistics, LabelMaps, ObjectBoxes
 
 ROWS, COLS = [0, 0.25, 0.75, 1], [0, 0.5, 1]
 
@@ -24,7 +24,7 @@ def distribution(objects, images=2, classes=9):
 def windows(*objects):
     """Shares over all nine classes of two images' 3 x 2 windows, (2, 3, 2, 9)."""
     targets = BatchTargets.of(distribution(objects), 9, boxes(*objects)).for_windows(ROWS, COLS)
-    assert targets.boxes is None and targets.shares.shape == (12, len(targets.classes))
+    assert targets.places is None and targets.shares.shape == (12, len(targets.classes))
     shares = torch.zeros(12, 9, dtype=torch.float64)
     shares[:, targets.classes] = targets.shares
     return shares.view(2, 3, 2, 9)
@@ -73,6 +73,24 @@ def test_overlaps_add_up_to_the_boxes_and_agree_with_pixels():
 def test_one_window_has_the_objects_of_the_image_by_area():
     whole = BatchTargets.of(distribution([(0, 1), (0, 2)], 1), 9, boxes((0, 1, 0, 0, 0.5, 1), (0, 2, 0.9, 0.9, 1.4, 1)))
     torch.testing.assert_close(whole.for_windows([0, 1], [0, 1]).shares, torch.tensor([[50 / 51, 1 / 51]]).double())
+
+
+def test_windows_of_a_label_map_have_the_shares_of_their_pixels():
+    """An ignored pixel counts for nothing; a window of such pixels alone takes no part."""
+    maps = torch.randint(-1, 9, (2, 8, 6), generator=torch.Generator().manual_seed(0))
+    maps[0, :2, 3:] = -1
+    maps[maps == 4] = 5
+    image = torch.stack([(maps == label).flatten(1).sum(1) for label in range(9)], 1)
+    targets = BatchTargets.of(image / image.sum(1, keepdim=True), 9, LabelMaps(maps)).for_windows(ROWS, COLS)
+    assert targets.classes.tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+    for shares, pixels in zip(targets.shares.view(2, 3, 2, -1), maps):
+        parts = [part.split(3, 1) for part in pixels.split([2, 4, 2])]
+        for row, line in zip(shares, parts):
+            for window, part in zip(row, line):
+                known = part[part >= 0]
+                expected = torch.bincount(known, minlength=9)[targets.classes] / max(len(known), 1)
+                torch.testing.assert_close(window, expected)
+    assert not targets.shares.view(2, 3, 2, -1)[0, 0, 1].any()
 
 
 def test_windows_of_background_take_no_part_in_statistics(problem):

@@ -18,6 +18,8 @@ from shapely.geometry import Polygon
 TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_mini_coco.py'
 # A tool is a script whose neighbours are importable because it lies beside them.
 
+import cut_coco  # noqa: E402
+import draw_coco  # noqa: E402
 import make_mini_coco  # noqa: E402
 import shape_scenes  # noqa: E402
 
@@ -37,7 +39,7 @@ def mini(tmp_path_factory):
 @pytest.fixture(scope='module')
 def scenes():
     """(scene, image, owner) of images as they are by default."""
-    return [make_mini_coco.draw_image(((256, 256), (256, 256)), 6, 0, 'train2017', i) for i in range(40)]
+    return [draw_coco.draw_image(((256, 256), (256, 256)), 6, 0, 'train2017', i) for i in range(40)]
 
 
 def read(out, split):
@@ -71,7 +73,7 @@ def fails_in_one_line(capsys, *args):
 
 def test_polygons_agree_with_the_pixels(scenes):
     for scene, _, owner in scenes:
-        for number, annotation in enumerate(make_mini_coco.annotate(scene, 1, 1), 1):
+        for number, annotation in enumerate(draw_coco.annotate(scene, 1, 1), 1):
             polygons = mask_utils.frPyObjects(annotation['segmentation'], scene.height, scene.width)
             stored = mask_utils.decode(mask_utils.merge(polygons)).astype(bool)
             drawn = owner == number
@@ -80,7 +82,7 @@ def test_polygons_agree_with_the_pixels(scenes):
 
 def test_area_and_bbox_are_those_of_the_polygons(scenes):
     for scene, _, _ in scenes:
-        for annotation in make_mini_coco.annotate(scene, 1, 1):
+        for annotation in draw_coco.annotate(scene, 1, 1):
             rings = [np.reshape(ring, (-1, 2)) for ring in annotation['segmentation']]
             points = np.concatenate(rings)
             low, high = points.min(axis=0), points.max(axis=0)
@@ -131,6 +133,14 @@ def test_an_object_within_another_is_refused():
     assert shape_scenes._shows_its_shape(outer.difference(beside), outer)
 
 
+def test_label_maps_have_the_category_of_every_pixel(scenes):
+    for scene, _, owner in scenes[:5]:
+        labels = draw_coco.label_map(scene, owner)
+        assert labels.dtype == np.uint8 and not labels[owner == 0].any()
+        for number, annotation in enumerate(draw_coco.annotate(scene, 1, 1), 1):
+            assert (labels[owner == number] == annotation['category_id']).all()
+
+
 # What is written
 
 
@@ -142,6 +152,9 @@ def test_layout_loads_in_pycocotools(mini):
         for image in coco.imgs.values():
             pixels = cv2.imread(str(mini / split / image['file_name']))
             assert pixels.shape == (image['height'], image['width'], 3)
+            labels = cv2.imread(
+                str(mini / 'annotations' / split / image['file_name'].replace('jpg', 'png')), cv2.IMREAD_UNCHANGED)
+            assert labels.shape == pixels.shape[:2] and labels.max() <= len(shape_scenes.OUTLINES)
             assert 96 <= image['width'] <= 128 and image['height'] == 96
 
 
@@ -161,15 +174,15 @@ def test_every_annotation_is_valid_for_mmdet(mini, split):
 
 
 def test_same_seed_gives_the_same_bytes(mini, tmp_path):
-    make_mini_coco.generate(tmp_path / 'again', 12, 4, SIZE, seed=3)
+    draw_coco.generate(tmp_path / 'again', 12, 4, SIZE, seed=3)
     assert contents(tmp_path / 'again') == contents(mini)
-    make_mini_coco.generate(tmp_path / 'other', 12, 4, SIZE, seed=4)
+    draw_coco.generate(tmp_path / 'other', 12, 4, SIZE, seed=4)
     other = contents(tmp_path / 'other')
     assert all(other[path] != content for path, content in contents(mini).items() if path.suffix == '.jpg')
 
 
 def test_images_do_not_depend_on_their_number(mini, tmp_path):
-    make_mini_coco.generate(tmp_path / 'few', 3, 1, SIZE, seed=3)
+    draw_coco.generate(tmp_path / 'few', 3, 1, SIZE, seed=3)
     few, many = read(tmp_path / 'few', 'train2017'), read(mini, 'train2017')
     assert few['images'] == many['images'][:3]
     assert few['annotations'] == many['annotations'][:len(few['annotations'])]
@@ -204,7 +217,7 @@ def test_a_complete_set_is_reused(mini, capsys):
 
 def test_another_set_is_replaced_only_by_force(tmp_path, capsys):
     args = ['generate', tmp_path / 'set', '--num-val', 1, '--size', '64x64']
-    make_mini_coco.generate(tmp_path / 'set', 1, 1, ((64, 64), (64, 64)))
+    draw_coco.generate(tmp_path / 'set', 1, 1, ((64, 64), (64, 64)))
     assert '--force' in fails_in_one_line(capsys, *args, '--num-train', 2)
     assert make_mini_coco.main([str(arg) for arg in args] + ['--num-train', '2', '--force']) == 0
     assert len(read(tmp_path / 'set', 'train2017')['images']) == 2
@@ -212,7 +225,7 @@ def test_another_set_is_replaced_only_by_force(tmp_path, capsys):
 
 
 def test_a_set_that_lost_files_is_not_reused(tmp_path, capsys):
-    make_mini_coco.generate(tmp_path / 'set', 1, 1, ((64, 64), (64, 64)))
+    draw_coco.generate(tmp_path / 'set', 1, 1, ((64, 64), (64, 64)))
     (tmp_path / 'set/val2017/000000000001.jpg').unlink()
     args = ['generate', tmp_path / 'set', '--num-train', 1, '--num-val', 1, '--size', '64x64']
     assert 'val2017' in fails_in_one_line(capsys, *args)
@@ -229,7 +242,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(scene, rng):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(make_mini_coco, 'render', interrupt)
+    monkeypatch.setattr(draw_coco, 'render', interrupt)
     assert make_mini_coco.main(['generate', str(tmp_path / 'set')]) == 130
     assert not list(tmp_path.iterdir())
 
@@ -250,11 +263,11 @@ def test_selection_keeps_order_crowds_and_categories():
             annotation(5, 4, iscrowd=1), annotation(6, 5, area=0), annotation(7, 6, bbox=[1, 1, 0.5, 3]),
             annotation(8, 7, bbox=[20, 1, 3, 3]), annotation(9, 8, category_id=3),
             annotation(10, 9, ignore=1), annotation(11, 99)])
-    selected = make_mini_coco.select_images(coco, 2)
+    selected = cut_coco.select_images(coco, 2)
     assert [image['id'] for image in selected['images']] == [3, 2]
     assert [a['id'] for a in selected['annotations']] == [2, 3, 4]
     assert all(selected[key] == coco[key] for key in ('info', 'licenses', 'categories'))
-    assert len(make_mini_coco.select_images(coco, 100)['images']) == 3
+    assert len(cut_coco.select_images(coco, 100)['images']) == 3
 
 
 @pytest.mark.parametrize('symlink', [False, True])
@@ -283,7 +296,7 @@ def test_crops_show_each_object_whole(mini, tmp_path, capsys):
         item = coco['annotations'][0]
         image = cv2.imread(str(mini / split / coco['images'][0]['file_name'])).astype(float)
         x, y, w, h = item['bbox']
-        radius = max(w, h) * make_mini_coco.MARGIN / 2
+        radius = max(w, h) * cut_coco.MARGIN / 2
         padded = cv2.copyMakeBorder(image, 99, 99, 99, 99, cv2.BORDER_REPLICATE)
         top, left = round(99 + y + h / 2 - radius), round(99 + x + w / 2 - radius)
         side = round(2 * radius)

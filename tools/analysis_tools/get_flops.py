@@ -54,7 +54,7 @@ KEY = ('config', 'merger', 'ratio', 'scope', 'shape')
 def parse_args():
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument('configs', nargs='+', metavar='CONFIG',
-                        help='config of mmltm, mmdet or mmpretrain; mmdet::... and mmpretrain::... work')
+                        help='config of mmltm, mmdet, mmpretrain or mmseg; mmdet::... and the like work')
     parser.add_argument('--shape', nargs='+', type=int, metavar='N',
                         help="input size in pixels: side, or height and width; default: a classifier's test crop, "
                         'else 224 224')

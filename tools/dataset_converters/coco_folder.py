@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 RECIPE_FILE = 'mini_coco.json'
+SPLITS = ('train2017', 'val2017')
+# Raise it whenever the same arguments would draw or choose something else.
+FORMAT_VERSION = 2
+JPEG_QUALITY = 95
 
 
 class CocoFolderError(Exception):

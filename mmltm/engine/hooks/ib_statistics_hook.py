@@ -24,10 +24,10 @@ from mmltm.engine.runner_utils import (
     wait_for_learning_only,
 )
 from mmltm.errors import UserError
-from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids, ClassStatistics, ObjectBoxes
+from mmltm.ib import BatchTargets, BottleneckReport, ClassCentroids, ClassStatistics, LabelMaps, ObjectBoxes
 from mmltm.merging import LTM
 from mmltm.registry import HOOKS
-from mmltm.structures.class_distribution import class_distribution, object_boxes
+from mmltm.structures.class_distribution import class_distribution, label_maps, object_boxes
 
 
 @HOOKS.register_module()
@@ -240,8 +240,10 @@ class IBStatisticsHook(Hook):
         if not self._stats:
             return
         classes, device = self._stats[0].num_classes, self._stats[0].centroids.device
-        distribution, boxes = class_distribution(data_samples, classes), object_boxes(data_samples or [])
-        targets = BatchTargets.of(distribution, classes, boxes and ObjectBoxes(*boxes)).to(device)
+        distribution = class_distribution(data_samples, classes)
+        boxes, maps = object_boxes(data_samples or []), label_maps(data_samples or [])
+        places = ObjectBoxes(*boxes) if boxes is not None else None if maps is None else LabelMaps(maps)
+        targets = BatchTargets.of(distribution, classes, places).to(device)
         for mask in self._masks.values():
             mask.targets, mask.reporting = targets, reporting
 
@@ -284,9 +286,9 @@ def _of_type(model: nn.Module, kind: type) -> dict:
 
 
 def head_classes(model: nn.Module) -> int | None:
-    """How many classes the head of a classifier or detector tells apart; None if it does not say."""
+    """How many classes the head of a classifier, detector or segmentor tells apart; None if it does not say."""
     head = next((head for head in (
-        getattr(model, 'head', None), getattr(model, 'bbox_head', None),
+        getattr(model, 'head', None), getattr(model, 'bbox_head', None), getattr(model, 'decode_head', None),
         getattr(getattr(model, 'roi_head', None), 'bbox_head', None)) if head is not None), None)
     if isinstance(head, nn.ModuleList):  # of a cascade, whose stages tell the same apart
         head = head[0]

@@ -11,9 +11,9 @@ from mmltm.visualization.picture_paths import PicturePaths
 
 @HOOKS.register_module()
 class PicturesHook(Hook):
-    """Draws each image of a test, deep ones too; mmdet's and mmpretrain's hooks overwrite files of equal names.
+    """Draws each image of a test, deep ones too; OpenMMLab's hooks overwrite files of equal names.
 
-    For mmdet ground truth (left) and predictions (right).
+    For mmdet and mmseg ground truth (left) and predictions (right).
 
     Args:
         folder (str, optional): Where files go. Without it there are none.

@@ -1,4 +1,5 @@
+from .efficientvit_seg_neck import EfficientViTSegNeck
 from .simple_fpn import SimpleFPN
 from .ssdlite_neck import SSDLiteNeck
 
-__all__ = ['SSDLiteNeck', 'SimpleFPN']
+__all__ = ['EfficientViTSegNeck', 'SSDLiteNeck', 'SimpleFPN']

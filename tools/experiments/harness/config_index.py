@@ -11,10 +11,10 @@ _INTRO = """# Configs
 
 Written by tools/experiments/render.py from the configs' headers and results/: do not edit.
 
-A header gives the command and the batch. Detectors stand here, small ones in mini/, classifiers in a folder for each
-data set; _base_/ holds what several build on. Names: `ltm_` for token merging (all else as in the twin without it),
-`300e`, `1x` or `200e` for a training of all weights, `finetune` for one of the masks alone. GMACs are
-multiply-accumulates of one image in 10^9.
+A header gives the command and the batch. Detectors and segmentors stand here, small ones in mini/, classifiers in a
+folder for each data set; _base_/ holds what several build on. Names: `ltm_` for token merging (all else as in the twin
+without it), `300e`, `1x`, `200e` or `160k` for a training of all weights, `finetune` for one of the masks alone. GMACs
+are multiply-accumulates of one image in 10^9.
 """
 
 

@@ -20,8 +20,9 @@ from .table import make_rows
 
 _PAPER = dict(URL='https://arxiv.org/abs/2407.15219',
               Title='Efficient Visual Transformer by Learnable Token Merging')
-_TASKS = dict(mask_rcnn=('Object Detection', 'Instance Segmentation'), ssdlite=('Object Detection', ))
-_DATA = dict(in1k='ImageNet-1k', imagenette128='Imagenette', custom='Custom', mini='Mini COCO')
+_TASKS = dict(mask_rcnn=('Object Detection', 'Instance Segmentation'), ssdlite=('Object Detection', ),
+              **dict.fromkeys(('upernet', 'deeplabv3', 'effvit_seg'), ('Semantic Segmentation', )))
+_DATA = dict(ade20k='ADE20K', in1k='ImageNet-1k', imagenette128='Imagenette', custom='Custom', mini='Mini COCO')
 _METRICS = {TOP1: 'Top 1 Accuracy', 'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
 _HEADER = '# Written by tools/experiments/render.py from configs/ and results/: do not edit.\n'
 
@@ -89,7 +90,7 @@ def _model(config: str, path: str, rows: list[dict], scores: list[dict], paper: 
 def _cost(config: str, rows: list[dict]) -> dict | None:
     """The row of a config's model, which may have been measured by the name of another config of the same model."""
     merges = 'ltm_' in config
-    name = config if merges else re.sub(r'^(ssdlite_|mask_rcnn_|)', r'\1ltm_', config)
+    name = config if merges else re.sub(r'^(ssdlite_|mask_rcnn_|upernet_|deeplabv3_|effvit_seg_|)', r'\1ltm_', config)
     known = {row['config']: row for row in rows if (row['merger'] != VANILLA) == merges}
     names = (name, name.replace('_finetune_in1k', '_300e_in1k'), name.replace('_finetune_imagenette', '_imagenette'),
              name.replace('_3x', '_1x'))

@@ -2,9 +2,9 @@
 
 import re
 
-_CONFIG = re.compile(r'(?:(?P<detector>mask_rcnn|ssdlite)_)?(?:ltm_)?(?P<family>[a-z0-9]+)_(?P<size>[a-z]+\d?)'
-                     r'(?:_p(?P<patch>\d+))?')
-_DETECTORS = dict(mask_rcnn='Mask R-CNN', ssdlite='SSDLite')
+_CONFIG = re.compile(r'(?:(?P<detector>mask_rcnn|ssdlite|upernet|deeplabv3)_)?(?:ltm_)?(?P<family>[a-z0-9]+)_'
+                     r'(?P<seg>seg_)?(?:ltm_)?(?P<size>[a-z]+\d?)(?:_p(?P<patch>\d+))?')
+_DETECTORS = dict(mask_rcnn='Mask R-CNN', ssdlite='SSDLite', upernet='UPerNet', deeplabv3='DeepLabV3')
 #: Display names of families, by what names of configs call them.
 FAMILIES = dict(mobilevit='MobileViT', efficientvit='EfficientViT', effvit='EfficientViT', vit='ViT', swin='Swin',
                 swinv2='SwinV2', vitdet='ViTDet', dinov2='DINOv2')
@@ -20,7 +20,8 @@ def model_name(config: str) -> str:
     if match is None or match['family'] not in FAMILIES:
         return config
     patch = f'/{match["patch"]}' if match['patch'] else ''
-    return f'{_DETECTORS.get(match["detector"], "")} {family(config)}-{match["size"].upper()}{patch}'.strip()
+    name = family(config) + ('-Seg' if match['seg'] else '')
+    return f'{_DETECTORS.get(match["detector"], "")} {name}-{match["size"].upper()}{patch}'.strip()
 
 
 def family(config: str) -> str:
