@@ -35,7 +35,7 @@ class MaskTuningHook(Hook):
     def before_train(self, runner) -> None:
         model = unwrapped_model(runner)
         learning = list(learnable_parameters(model).values())
-        if not (learning or self.norms):
+        if not learning:
             raise UserError('MaskTuningHook: no mask to tune: the backbone needs merger=dict(type="LTM", '
                             'ratio=...), or another type that learns, with a ratio below 1, in a stage that is not '
                             'frozen')

@@ -7,7 +7,6 @@
 which the vanilla model and its teacher were trained on, too, in batches of 256 at twice the learning rate. 'no step'
 learns masks by the loss alone, 'by image' lets every image take its own step on the information-bottleneck bound, 'with
 the layer' lets the tokens pass the learnt layer f(Z) = Z + Z W before; 'the paper as printed' is preset='paper'.
-'norms learn' lets the normalisations learn, too, beside masks or, with ToMe, alone.
 """
 
 config = 'ltm_vit_c_finetune_imagenette128'
@@ -18,21 +17,10 @@ RATIOS, EPOCHS, SEEDS = (0.5, 0.3), 5, (0, 1, 2)
 window, start = dict(window=8), dict(prior='partition')
 rivals = dict(ToMe=0, ToFu=0, CubistMerge=0, AvgPool=0, LTMP=EPOCHS)
 paper = 'LTM, the paper as printed'
-plain, best, bare = 'LTM, no step', 'LTM, by image with the layer', 'LTM, by image'
 STEPS = {
-    plain: dict(mode='static', eta=0., **start),
-    best: dict(eta=1., **start),
-    bare: dict(eta=1., layer=False, **start),
-}
-
-
-norms = {
-    'custom_hooks.0.norms': True,
-    'optim_wrapper.optimizer.lr': 1e-3,
-    'optim_wrapper.paramwise_cfg.custom_keys': {
-        key: dict(decay_mult=0., lr_mult=lr)
-        for key, lr in {'.mergers': 50., '.step_gain': 10., '.step_weight': 2.}.items()
-    },
+    'LTM, no step': dict(mode='static', eta=0., **start),
+    'LTM, by image with the layer': dict(eta=1., **start),
+    'LTM, by image': dict(eta=1., layer=False, **start),
 }
 
 
@@ -43,14 +31,11 @@ def trained(label, merger, seeds=SEEDS, **kwargs):
 methods = [
     *(dict(label=name, merger=dict(type=name, **window), ratios=(0.7, *RATIOS), epochs=(0, ))
       for name, epochs in rivals.items() if not epochs),
-    dict(label=plain, merger=dict(type='LTM', num_classes=10, **window, **STEPS[plain]),
+    dict(label='LTM, no step', merger=dict(type='LTM', num_classes=10, **window, **STEPS['LTM, no step']),
          ratios=RATIOS, epochs=(0, )),
     *(trained(label, dict(type='LTM', num_classes=10, **window, **step)) for label, step in STEPS.items()),
     trained('LTMP', dict(type='LTMP')),
     trained(paper, dict(type='LTM', num_classes=10), overrides={'model.backbone.preset': 'paper'}),
-    trained('ToMe, norms learn', dict(type='ToMe', **window), seeds=(0, ), overrides=norms),
-    trained(f'{best}, norms learn', dict(type='LTM', num_classes=10, **window, **STEPS[best]), seeds=(0, ),
-            overrides=norms),
 ]
 
 
@@ -64,8 +49,9 @@ def beats(ours, theirs, ratio):
                 theirs=method(theirs[0], ratio, theirs[1]))
 
 
+best, plain, bare = 'LTM, by image with the layer', 'LTM, no step', 'LTM, by image'
 pairs = [(best, 'ToMe'), (plain, 'ToMe'), (best, 'ToFu'), (best, 'LTMP'), (best, plain), (bare, plain), (best, bare),
-         (best, paper), (f'{best}, norms learn', best), (f'{best}, norms learn', 'ToMe, norms learn')]
+         (best, paper)]
 claims = [
     *(beats(*pair, ratio) for ratio in RATIOS for pair in pairs),
     *(dict(text=f'At batch {batch}, as fast as {ours} at ratio {ratio}, no ToMe is as accurate', latency=batch,

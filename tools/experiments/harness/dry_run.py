@@ -49,8 +49,7 @@ def dry_run(cells: Sequence[Cell], out_dir: Path = Path(),
         if state not in models:
             models[state] = _try_model(resolved.cfg, cell.checkpoint)
         learns, reason = models[state]
-        norms = any(hook.get('norms') for hook in resolved.cfg.custom_hooks)
-        if cell.epochs and resolved.tunes_masks and not (learns or reason or norms):
+        if cell.epochs and resolved.tunes_masks and not (learns or reason):
             resolved = resolve(off_the_shelf(cell), out_dir, data_root)
         if kept.setdefault(resolved.key, resolved).cell != resolved.cell:
             raise UserError(f'two cells are named {resolved.key}: give them different labels')
