@@ -37,7 +37,8 @@ def test_masks_step_by_statistics_of_the_heads_classes(path):
     backbone = cfg.model.backbone.get('module', cfg.model.backbone)
     backbone.init_cfg = backbone.pretrained = None
     if 'Swin' in backbone.type:  # one block a stage is quick
-        backbone.arch = dict(embed_dims=96, depths=[1] * 4, num_heads=[4, 8, 16, 32])
+        backbone.arch = dict(embed_dims=96, depths=[1] * 4, num_heads=[4, 8, 16, 32],
+                             **{'extra_norm_every_n_blocks': 0} if 'V2' in backbone.type else {})
     # The paper's exact statistics take gigabytes in ViT-B.
     exact = backbone.get('preset') == 'paper' and 'Swin' not in backbone.type
     with torch.device('meta' if exact else 'cpu'):
