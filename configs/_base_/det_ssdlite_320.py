@@ -17,7 +17,7 @@ model = dict(
     bbox_head=dict(
         type='mmltm.SSDHead',
         in_channels=channels,
-        init_cfg=dict(type='Xavier', layer='Conv2d', distribution='uniform'),
+        init_cfg=dict(_delete_=True, type='Xavier', layer='Conv2d', distribution='uniform'),
         anchor_generator=dict(
             ratios=[[2, 3], [2, 3], [2, 3], [2, 3], [2, 3], [2]], min_sizes=sizes[:-1], max_sizes=sizes[1:]),
         **layers),

@@ -91,6 +91,14 @@ def test_ssdlite_is_as_large_as_mobilevits(name, load):
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(PARAMETERS[name], rel=0.03)
 
 
+def test_ssdlite_starts(load):
+    cfg = load('ssdlite_mobilevit_xs_200e').model
+    cfg.backbone.pretrained = None
+    model = build_model(cfg, 'mmdet')
+    model.init_weights()
+    assert model.neck.pooled.conv.weight.abs().max() < (6 / (128 + 64))**0.5  # Xavier's
+
+
 @pytest.mark.parametrize('name', PAPER)
 def test_ssdlite_recipe(name, load):
     cfg = load(f'ssdlite_{name}_200e')

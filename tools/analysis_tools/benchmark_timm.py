@@ -5,7 +5,7 @@ import sys
 from functools import cache, partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = map(str, Path(__file__).resolve().parents[:2])
 import _bootstrap  # noqa: F401, I001  (first: it finds the package)
 
 import timm

@@ -3,7 +3,7 @@
 import re
 
 _CONFIG = re.compile(r'(?:(?P<detector>mask_rcnn|ssdlite|upernet|deeplabv3)_)?(?:ltm_)?(?P<family>[a-z0-9]+)_'
-                     r'(?P<seg>seg_)?(?:ltm_)?(?P<size>[a-z]+\d?)(?:_p(?P<patch>\d+))?')
+                     r'(?P<seg>seg_)?(?:ltm_)?(?P<size>[a-z]{1,3}\d?|mini)(?=_|$)(?:_p(?P<patch>\d+))?')
 _DETECTORS = dict(mask_rcnn='Mask R-CNN', ssdlite='SSDLite', upernet='UPerNet', deeplabv3='DeepLabV3')
 #: Display names of families, by what names of configs call them.
 FAMILIES = dict(mobilevit='MobileViT', efficientvit='EfficientViT', effvit='EfficientViT', vit='ViT', swin='Swin',
