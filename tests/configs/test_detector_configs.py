@@ -96,7 +96,8 @@ def test_ssdlite_starts(load):
     cfg.backbone.pretrained = None
     model = build_model(cfg, 'mmdet')
     model.init_weights()
-    assert model.neck.pooled.conv.weight.abs().max() < (6 / (128 + 64))**0.5  # Xavier's
+    predicts = model.bbox_head.cls_convs[0][-1].weight
+    assert 0 < predicts.abs().max() < (6 / sum(predicts.shape[:2]))**0.5  # Xavier's
 
 
 @pytest.mark.parametrize('name', PAPER)

@@ -24,12 +24,10 @@ class SSDLiteNeck(BaseModule):
         in_channels (Sequence[int]): Of the backbone's maps, from fine to coarse.
         out_channels (Sequence[int]): Of all levels; the last one is a single cell.
         norm_cfg, act_cfg (dict): Configs of normalisations and activations. Default to 'BN' and 'ReLU'.
-        init_cfg (dict, optional): Defaults to Xavier's, uniform.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: Sequence[int], norm_cfg: dict = dict(type='BN'),
-                 act_cfg: dict = dict(type='ReLU'),
-                 init_cfg: dict | None = dict(type='Xavier', layer='Conv2d', distribution='uniform')) -> None:
+                 act_cfg: dict = dict(type='ReLU'), init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         layer = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.projections = nn.ModuleList(
