@@ -50,7 +50,7 @@ def test_learns_and_predicts(name, root, shared, tmp_path):
     config.write_text(CONFIG.format(
         base=root / 'configs' / f'mask_rcnn_ltm_{name}.py', data=shared / 'data' / 'coco', size=(side, side),
         arch={} if large else dict(arch=dict(SMALL[name], _delete_=True)), channels=768 if large else 64,
-        epochs=3 if large else 6))
+        epochs=6))
 
     def tool(*arguments):
         process = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True)
