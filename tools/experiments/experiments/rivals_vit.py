@@ -29,7 +29,8 @@ def trained(label, merger, seeds=SEEDS, **kwargs):
 
 
 methods = [
-    *(dict(label=name, merger=dict(type=name, **window), ratios=(0.7, *RATIOS), epochs=(0, ))
+    *(dict(label=name, merger=dict(type=name, **window), ratios=(0.7, *RATIOS) if name == 'ToMe' else RATIOS,
+           epochs=(0, ))
       for name, epochs in rivals.items() if not epochs),
     dict(label='LTM, no step', merger=dict(type='LTM', num_classes=10, **window, **STEPS['LTM, no step']),
          ratios=RATIOS, epochs=(0, )),
