@@ -28,7 +28,8 @@ def measure_latency(cells: Sequence[ResolvedCell],
                     warmup: int = 3) -> None:
     """Time the models of cells that have a result, post-processing included, and write a latency file a config.
 
-    Cells whose models differ in weights alone and have equal operations share a model. Nothing is done for a config
+    Cells whose models differ in weights alone and have equal operations share a model; those whose weights are gone
+    are named and left out. Nothing is done for a config
     whose file is there and is of the same models, batch sizes, rounds, machine and threads.
 
     Args:
@@ -38,7 +39,7 @@ def measure_latency(cells: Sequence[ResolvedCell],
         warmup (int): Rounds before. Defaults to 3.
 
     Raises:
-        UserError: A config has no vanilla cell, or weights of a cell are gone.
+        UserError: A config has no vanilla cell.
     """
     console = Console()
 
@@ -50,6 +51,11 @@ def measure_latency(cells: Sequence[ResolvedCell],
         vanilla = groups[0][0]
         if vanilla.cell.merger is not None:
             raise UserError(f'no vanilla cell of {config}, with which the others could be compared')
+        for group in groups:
+            if _with_weights(group) is None:
+                console.print(f'{group[0].key}: its weights are gone from {group[0].work_dir}, so it has no latency',
+                              highlight=False)
+        groups = [group for group in groups if _with_weights(group)]
         result = dict(
             kind='latency', config=vanilla.cell.config_name, rounds=rounds, batch_sizes=list(batch_sizes),
             setting=env_info(), models=[dict(cells=[cell.key for cell in group]) for group in groups])
@@ -57,7 +63,7 @@ def measure_latency(cells: Sequence[ResolvedCell],
         if path.is_file() and _signature(load_result(path)) == _signature(result):
             console.print(f'latency of {result["config"]}: taken from {path.name}', highlight=False)
             continue
-        models = [_load(group) for group in groups]
+        models = [_load(_with_weights(group)) for group in groups]
         _time(models, Runner.build_dataloader(vanilla.cfg.test_dataloader, seed=0), result, rounds, warmup, console)
         save_result(path, result)
 
@@ -77,15 +83,16 @@ def _signature(result: dict) -> tuple:
     return result['rounds'], result['batch_sizes'], machine, [model['cells'] for model in result['models']]
 
 
-def _load(group: list[ResolvedCell]) -> BaseModel:
-    """The model of one of several cells that cost the same, whose weights are there."""
-    for resolved in sorted(group, key=lambda resolved: resolved.cell.epochs):
-        if not resolved.cell.epochs:
-            return load_model(resolved.cfg, resolved.cell.checkpoint)
-        if (resolved.work_dir / 'last_checkpoint').is_file():
-            return load_model(resolved.cfg, find_latest_checkpoint(str(resolved.work_dir)))
-    raise UserError(f'the weights of {group[0].key} are gone from {group[0].work_dir}, so its latency cannot be '
-                    'measured: remove its result to train it again')
+def _with_weights(group: list[ResolvedCell]) -> ResolvedCell | None:
+    """One of several cells that cost the same whose weights are there."""
+    return next((cell for cell in sorted(group, key=lambda resolved: resolved.cell.epochs)
+                 if not cell.cell.epochs or (cell.work_dir / 'last_checkpoint').is_file()), None)
+
+
+def _load(resolved: ResolvedCell) -> BaseModel:
+    trained = resolved.cell.epochs > 0
+    return load_model(
+        resolved.cfg, find_latest_checkpoint(str(resolved.work_dir)) if trained else resolved.cell.checkpoint)
 
 
 def _time(models: list[BaseModel], loader, result: dict, rounds: int, warmup: int, console: Console) -> None:
