@@ -9,7 +9,13 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
 ]
 
-train_dataloader = dict(batch_size=2)
+# Whether zero is a class is for the data set to say, so that it is said once.
+train_dataloader = _base_.train_dataloader
+train_dataloader.batch_size = 2
+val_dataloader = _base_.val_dataloader
+train_dataloader.dataset.pipeline[1].reduce_zero_label = None
+val_dataloader.dataset.pipeline[2].reduce_zero_label = None
+test_dataloader = val_dataloader
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=1500, end=160000),

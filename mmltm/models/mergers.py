@@ -61,6 +61,7 @@ def merger_config(merger: dict | str | None, ratio: Ratio | None, preset: str | 
         if preset not in kind.presets:
             raise UserError(f'preset must be one of {tuple(kind.presets)} or None, got {preset!r}')
         merger = {**kind.presets[preset], **merger}
+    merger = {key: value for key, value in merger.items() if value is not None or key not in ('ratio', 'r', 'p')}
     for amount in ('ratio', 'r', 'p'):
         if amount in merger and amount not in kind.amounts:
             raise UserError(f'merger {kind.__name__} takes no {amount}, got {amount}={merger[amount]}; it takes '
@@ -111,7 +112,10 @@ def build_mergers(merger: dict | None, host: Host) -> list[nn.ModuleList]:
     def build(block: dict | None) -> nn.Module:
         if block is None:
             return nn.Identity()
-        built = kind(**block)
+        try:
+            built = kind(**block)
+        except TypeError as error:  # an argument that this merger does not know
+            raise UserError(f'merger {kind.__name__}: {error}') from error
         if host.in_windows and isinstance(built, SequenceMerger):
             return Detour(built, host.sequences == 'layers')
         return built

@@ -26,6 +26,9 @@ def test_differs_from_its_twin_by_merging_alone(name):
             part.model.backbone.pop(key, None)
         part.pop('custom_hooks', None)
     assert cfg._cfg_dict == twin._cfg_dict
+    # Data of one's own may have a class zero: the data set alone says so.
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert [step.reduce_zero_label for step in loader.dataset.pipeline if step.type == 'LoadAnnotations'] == [None]
 
 
 @pytest.mark.parametrize('name', TWINS)
