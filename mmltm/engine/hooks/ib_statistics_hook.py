@@ -46,8 +46,8 @@ class IBStatisticsHook(Hook):
     first epoch gives centroids, the second Q(a|y), and masks take their first step in the third.
 
     All state is in the model's checkpoints. A :class:`RandomStateHook` is registered if there is none, so that a
-    resumed run continues bit for bit (see there for workers). Resuming from a checkpoint whose statistics are of other classes or another grid
-    is an error; ``load_from`` such a checkpoint starts them anew.
+    resumed run continues bit for bit (see there for workers). Resuming from a checkpoint whose statistics are of other
+    classes or another grid is an error; ``load_from`` such a checkpoint starts them anew.
 
     A detector may instead keep what a classifier has learnt, as in the paper: masks, steps and statistics stay as they
     are loaded, whatever the detector's classes, where ``num_classes`` of the merger is the classifier's, as
