@@ -14,7 +14,7 @@ LABELS = torch.tensor([2, 0, 2])
 SHARES = [100 / 600, 0, 500 / 600]
 MASK_SHARES = [0.25, 0, 0.75]
 
-SSD_CHANNELS = (64, 320, 32, 32, 16, 16)
+SSD_CHANNELS = (32, 32, 16, 16, 16, 8)
 #: Config, and what makes it small.
 DETECTORS = dict(
     mask_rcnn=('mask_rcnn_ltm_effvit_b1_1x', {
@@ -22,7 +22,7 @@ DETECTORS = dict(
         'roi_head.bbox_head.num_classes': 3, 'roi_head.mask_head.num_classes': 3,
         'train_cfg.rpn_proposal.max_per_img': 20, 'train_cfg.rcnn.sampler.num': 16}),
     ssdlite=('ssdlite_ltm_mobilevit_xs_200e', {
-        'backbone.arch': 'xx_small', 'backbone.pretrained': None, 'neck.in_channels': SSD_CHANNELS[:2],
+        'backbone.arch': 'xx_small', 'backbone.pretrained': None, 'neck.in_channels': (64, 80),
         'neck.out_channels': SSD_CHANNELS, 'bbox_head.in_channels': SSD_CHANNELS, 'bbox_head.num_classes': 3}),
 )
 

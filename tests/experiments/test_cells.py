@@ -55,12 +55,12 @@ def test_mistakes(inside, change, message):
 
 
 def test_what_cannot_learn_stays_off_the_shelf(inside):
-    resolved, impossible = dry_run(cells_of(['LTM', 'AvgPool', 'ToMe'], [0.5], epochs=(0, 1, 2)))
+    resolved, impossible = dry_run(cells_of(['LTM', 'AvgPool', 'EViT'], [0.5], epochs=(0, 1, 2)))
     cells = [known.cell for known in resolved]
-    assert [(cell.label, cell.epochs) for cell in cells if cell.label != 'ToMe'] == [
+    assert [(cell.label, cell.epochs) for cell in cells if cell.label != 'EViT'] == [
         ('vanilla', 0), ('LTM', 0), ('LTM', 1), ('LTM', 2), ('AvgPool', 0)]
-    assert set(impossible) == {cell.key for cell in cells if cell.label == 'ToMe'}
-    assert all('ToMe' in reason for reason in impossible.values())
+    assert set(impossible) == {cell.key for cell in cells if cell.label == 'EViT'}
+    assert all('EViT' in reason for reason in impossible.values())
     trained, _ = dry_run(cells_of(['AvgPool'], [0.5], epochs=(2, ), config='scratch.py'))
     assert [(known.cell.label, known.cell.epochs) for known in trained] == [('vanilla', 2), ('AvgPool', 2)]
 

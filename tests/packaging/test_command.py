@@ -48,7 +48,7 @@ def test_lists_tools_with_what_they_do(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['mmltm'])
     main()
     text = capsys.readouterr().out
-    assert 'train              Trains a model from an mmdet or mmpretrain config.' in text
+    assert 'train              Trains a model from a config of mmdet, mmpretrain or mmseg.' in text
     assert 'export' in text and 'check_coco' in text and '_bootstrap' not in text and 'harness' not in text
 
 
